@@ -1,0 +1,209 @@
+"""The error tree: one class per thing that a caller would do differently.
+
+Here: classes, their default message (the first docstring paragraph: cause, then remedy),
+whether a retry can help, the exit code of the command line.
+Not here: translation from libraries, which happens once at the edge that owns the library
+(`db/pool.py`, `events/stream.py`), and to Dagster in `failures.py`.
+
+    AuditPlatformError
+    ├── InvalidSetting            a setting is missing or out of range
+    ├── StartRefused              the platform would be unsafe or cannot start
+    │   ├── AlreadyRunning
+    │   ├── PortTaken
+    │   ├── ServiceUnreachable
+    │   ├── WrongServerVersion
+    │   └── DiskFull
+    ├── NotRunning                no platform behind this data directory
+    ├── InvalidEvent              one event cannot be accepted
+    ├── InvalidQuery              a filter or a cursor cannot be used
+    ├── InvalidMapping            a mapping file is wrong
+    ├── UnreadableFile            an import file cannot be read as its format
+    ├── QueueError
+    │   ├── QueueUnavailable      retryable
+    │   ├── QueueFull             retryable
+    │   └── GroupMissing
+    └── DatabaseError
+        ├── DatabaseUnavailable   retryable
+        ├── LockNotAvailable      retryable
+        ├── Redelivered           a unique key exists already
+        ├── PartitionMissing      no partition takes the row, or it is sealed
+        ├── RowRefused            the database refuses one row
+        ├── RowCountMismatch      COPY stored another number of rows than sent
+        ├── PermissionRefused     the role lacks a right
+        └── FenceLost             another run holds the lease
+"""
+
+from typing import ClassVar
+
+
+class AuditPlatformError(Exception):
+    """Something failed. Run `audit-platform doctor` to see what is wrong."""
+
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str | None = None, **fields: object) -> None:
+        """Keep the message and the fields that give it context.
+
+        Args:
+            message: Cause, then remedy; None takes the first paragraph of the class docstring.
+            **fields: Context for logs and for callers; never a secret, SQL or payload.
+        """
+        self.fields = fields
+        super().__init__(message or _first_paragraph(type(self)))
+
+    @property
+    def message(self) -> str:
+        """The sentence for people: cause, then remedy."""
+        return str(self.args[0])
+
+
+def _first_paragraph(error_class: type[AuditPlatformError]) -> str:
+    documentation = error_class.__doc__ or AuditPlatformError.__doc__ or ""
+    return " ".join(documentation.strip().split("\n\n")[0].split())
+
+
+class InvalidSetting(AuditPlatformError):
+    """A setting is missing or out of range. Correct the named AUDIT_ variable."""
+
+    exit_code = 2
+
+
+class StartRefused(AuditPlatformError):
+    """The platform cannot start safely. Mend the named item and start again."""
+
+
+class AlreadyRunning(StartRefused):
+    """A platform already runs on this data directory. Use it, or stop it with `audit-platform down`."""
+
+
+class PortTaken(StartRefused):
+    """A port is in use by another program. Change the named setting."""
+
+
+class ServiceUnreachable(StartRefused):
+    """A service does not answer under its URL. Check the named setting and the service."""
+
+
+class WrongServerVersion(StartRefused):
+    """A server is too old. PostgreSQL 16 or later and Redis 6.2 or later are needed."""
+
+
+class DiskFull(StartRefused):
+    """The disk of the data directory is full. Free space, or set AUDIT_DATA_DIR to another disk."""
+
+
+class NotRunning(AuditPlatformError):
+    """No platform runs on this data directory. Start one with `audit-platform up`."""
+
+
+class InvalidEvent(AuditPlatformError):
+    """An event cannot be accepted. Correct the named field."""
+
+    def __init__(self, *, field: str, problem: str, remedy: str) -> None:
+        """Name the field, what is wrong with it and what to do.
+
+        Args:
+            field: Column name, or a path such as `metadata.a.b`.
+            problem: What was found; no payload beyond a short value.
+            remedy: What the producer should send instead.
+        """
+        self.field, self.problem, self.remedy = field, problem, remedy
+        super().__init__(f"{field}: {problem}; {remedy}", field=field)
+
+
+class InvalidQuery(AuditPlatformError):
+    """A filter or a cursor cannot be used. Correct the named option."""
+
+    exit_code = 2
+
+
+class InvalidMapping(AuditPlatformError):
+    """A mapping file is wrong. Correct the named rule."""
+
+    exit_code = 2
+
+
+class UnreadableFile(AuditPlatformError):
+    """A file cannot be read in its format. Check the file, or name its format with --format."""
+
+
+class QueueError(AuditPlatformError):
+    """Redis refused a command. Check the Redis server and its access rules."""
+
+
+class QueueUnavailable(QueueError):
+    """Redis does not answer. Check AUDIT_REDIS_URL and the server."""
+
+    retryable = True
+
+
+class QueueFull(QueueError):
+    """Redis takes no more entries: memory or disk is full. Free it, or let the drain catch up."""
+
+    retryable = True
+
+
+class GroupMissing(QueueError):
+    """The consumer group does not exist. It is created again at 0."""
+
+
+class DatabaseError(AuditPlatformError):
+    """PostgreSQL refused a statement. See the server log for the statement."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        sqlstate: str | None = None,
+        constraint: str | None = None,
+        copy_line: int | None = None,
+        **fields: object,
+    ) -> None:
+        """Keep what the server said about the failure.
+
+        Args:
+            message: Cause, then remedy.
+            sqlstate: Five characters of PostgreSQL, None when the connection broke.
+            constraint: Name of the violated constraint, if the server named one.
+            copy_line: 1-based line of the COPY input the server named, if any.
+            **fields: Further context.
+        """
+        self.sqlstate, self.constraint, self.copy_line = sqlstate, constraint, copy_line
+        super().__init__(message, sqlstate=sqlstate, **fields)
+
+
+class DatabaseUnavailable(DatabaseError):
+    """PostgreSQL does not answer. Check the server and the AUDIT_*_URL settings."""
+
+    retryable = True
+
+
+class LockNotAvailable(DatabaseError):
+    """A lock was not granted in time. The statement is tried again."""
+
+    retryable = True
+
+
+class Redelivered(DatabaseError):
+    """A row with this key is stored already. The batch takes the merge path."""
+
+
+class PartitionMissing(DatabaseError):
+    """No open partition takes the row. The row is kept as late."""
+
+
+class RowRefused(DatabaseError):
+    """PostgreSQL refuses a row. The row goes to the dead letters, the others are stored."""
+
+
+class RowCountMismatch(DatabaseError):
+    """COPY stored another number of rows than were sent. The transaction was rolled back."""
+
+
+class PermissionRefused(DatabaseError):
+    """The role lacks a right. Run `audit-platform doctor`; migrations grant what each role needs."""
+
+
+class FenceLost(DatabaseError):
+    """Another run holds the lease of this shard. This run ends; nothing was stored by it."""

@@ -1,0 +1,246 @@
+"""Every setting: name, unit, range, default and the reason for it.
+
+This is the only module that reads the environment. Sources, the first that names a setting wins:
+arguments, environment, `.env` in the working directory, `platform.env` in the data directory
+(written by the running platform, so that commands and applications beside it find it), default.
+`ClientSettings` is what a producer needs; `Settings` adds what the server needs.
+"""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings.sources import PydanticBaseEnvSettingsSource
+
+from audit_platform.errors import InvalidSetting
+
+ENV_PREFIX = "AUDIT_"
+DEFAULT_DATA_DIR = Path(".audit-platform")
+PLATFORM_ENV = "platform.env"
+MEBIBYTE = 1 << 20
+
+
+def _split(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, tuple):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+class BatchPreset(StrEnum):
+    """When a producer flushes; figures in `events/policy.py`."""
+
+    ADAPTIVE = "adaptive"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class ClientSettings(BaseSettings):
+    """What an application that logs needs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_file=".env", extra="ignore", frozen=True, validate_default=False
+    )
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:26379/0"),
+        description="Redis that takes the events; the user needs XADD only",
+    )
+    key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:_-]{1,64}$")] = Field(
+        "audit", description="first part of every Redis key"
+    )
+    shards: int = Field(1, ge=1, le=256, description="number of streams; a tenant stays on one")
+    tenant_id: str = Field("default", min_length=1, max_length=100, description="tenant of events that name none")
+    source: str = Field("user", min_length=1, max_length=64, description="source of events that name none")
+    producer_name: str | None = Field(
+        None, max_length=200, description="stable name of this producer; default: program and host"
+    )
+    app: str | None = Field(None, description="written to context.app of every event")
+    app_version: str | None = Field(None, description="written to context.app_version of every event")
+    environment: str | None = Field(None, description="written to context.environment of every event")
+    batch_preset: BatchPreset = Field(
+        BatchPreset.ADAPTIVE, description="when the producer flushes: adaptive, low, medium or high"
+    )
+    batch_size: int | None = Field(None, ge=1, le=1_000, description="events per flush; overrides the preset")
+    batch_interval_ms: int | None = Field(
+        None, ge=1, le=60_000, description="longest wait before a flush; overrides the preset"
+    )
+    buffer_events: int = Field(10_000, ge=100, le=1_000_000, description="events the producer buffers at most")
+    buffer_bytes: int = Field(16 * MEBIBYTE, ge=MEBIBYTE, description="bytes the producer buffers at most")
+    redis_timeout_ms: int = Field(
+        1_000, ge=10, le=60_000, description="longest wait of the sender for one Redis reply"
+    )
+    close_timeout_s: float = Field(
+        10, ge=0, le=300, description="longest drain at exit and on SIGTERM; the design allows 10 s"
+    )
+    redact_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="further key names to redact, comma-separated"
+    )
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 - documented by pydantic-settings
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del file_secret_settings
+        platform_env = _data_dir(init_settings, dotenv_settings) / PLATFORM_ENV
+        running = DotEnvSettingsSource(settings_cls, env_file=platform_env)
+        return (init_settings, env_settings, dotenv_settings, running)
+
+    def __init__(self, **values: Any) -> None:
+        """Read all sources.
+
+        Raises:
+            InvalidSetting: Names the variable, the problem and the accepted range.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as exc:
+            raise _invalid_setting(exc) from exc
+
+
+class Settings(ClientSettings):
+    """What the server needs beside the producer's settings."""
+
+    data_dir: Path = Field(DEFAULT_DATA_DIR, description="where the embedded services keep everything")
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL to use, as an administrator; empty: the embedded one"
+    )
+    postgres_version: Literal[16, 18] = Field(18, description="embedded PostgreSQL: 18 or 16")
+    host: str = Field("127.0.0.1", description="address of the embedded services; Dagster has no login")
+    # Below 32768, outside the ephemeral range, so that no outgoing connection holds the port.
+    postgres_port: int = Field(25_432, ge=0, le=65_535, description="port of the embedded PostgreSQL; 0: any free")
+    redis_port: int = Field(26_379, ge=0, le=65_535, description="port of the embedded Redis; 0: any free")
+    webserver_port: int = Field(3_000, ge=0, le=65_535, description="port of the Dagster UI; 0: any free")
+    writer_url: SecretStr | None = Field(None, description="PostgreSQL as audit_writer: the ingest job")
+    reader_url: SecretStr | None = Field(None, description="PostgreSQL as audit_reader: searches of one tenant")
+    maint_url: SecretStr | None = Field(None, description="PostgreSQL as audit_maint: partitions, operators")
+    dagster_url: SecretStr | None = Field(None, description="PostgreSQL database of Dagster")
+    redis_consumer_url: SecretStr | None = Field(None, description="Redis as consumer; default: AUDIT_REDIS_URL")
+    redis_sensor_url: SecretStr | None = Field(None, description="Redis as sensor; default: AUDIT_REDIS_URL")
+    redis_janitor_url: SecretStr | None = Field(None, description="Redis as janitor; default: AUDIT_REDIS_URL")
+    redis_maxmemory_bytes: int = Field(
+        512 * MEBIBYTE, ge=16 * MEBIBYTE, description="memory of the embedded Redis; about 310 bytes an event"
+    )
+    dead_letter_key: SecretStr | None = Field(
+        None, description="32 bytes, base64: encrypts dead letters; the platform makes one"
+    )
+    cursor_key: SecretStr | None = Field(
+        None, description="32 bytes, base64: signs search cursors; the platform makes one"
+    )
+    # 20,000 rows are about 7 MB: one COPY of roughly 0.3 s, two of them in memory at a time.
+    drain_batch_rows: int = Field(20_000, ge=1, le=200_000, description="rows of one COPY at most")
+    drain_batch_bytes: int = Field(16 * MEBIBYTE, ge=65_536, description="event bytes of one COPY at most")
+    # 200 ms keeps a quiet stream at five commits a second and leaves 0.8 s of the 1 s target.
+    drain_interval_ms: int = Field(200, ge=1, le=60_000, description="longest wait of an event for its COPY")
+    drain_idle_s: float = Field(30, ge=1, le=3_600, description="a drain run ends after this time without events")
+    drain_lifetime_s: float = Field(600, ge=5, le=3_600, description="a drain run ends after this time")
+    lease_ttl_s: float = Field(30, ge=5, le=300, description="a silent drain run loses its shard after this time")
+    observation_interval_s: float = Field(10, ge=1, le=600, description="time between two observations of a run")
+    # 5 n - 0.5 s: sensor ticks start on 5 s marks (measured, Dagster 1.13.27).
+    sensor_block_ms: int = Field(9_500, ge=0, le=50_000, description="how long a sensor tick waits for an event")
+    partition_interval: Literal["hour", "day", "week", "month"] = Field("day", description="range of one partition")
+    partitions_ahead: int = Field(7, ge=3, le=366, description="partitions kept ready ahead of now")
+    partitions_alarm: int = Field(3, ge=1, le=366, description="fewer partitions ahead raise the alarm")
+    max_event_bytes: int = Field(65_536, ge=1_024, le=65_536, description="largest event")
+    max_json_depth: int = Field(32, ge=1, le=32, description="deepest nesting of an event")
+    max_json_keys: int = Field(256, ge=16, le=4_096, description="most keys of an event")
+    future_tolerance_s: int = Field(300, ge=0, le=86_400, description="how far ahead a timestamp may lie")
+    search_timeout_s: float = Field(10, ge=0.1, le=600, description="longest search in PostgreSQL")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
+    crash: str | None = Field(None, description="tests only: name of the point at which the process kills itself")
+
+    def redis_url_of(self, user: Literal["consumer", "sensor", "janitor"]) -> str:
+        """URL for one Redis user; an external Redis without users serves all by `redis_url`."""
+        own: SecretStr | None = getattr(self, f"redis_{user}_url")
+        return (own or self.redis_url).get_secret_value()
+
+    def database_url_of(self, role: Literal["writer", "reader", "maint", "dagster"]) -> str:
+        """URL for one PostgreSQL role.
+
+        Raises:
+            InvalidSetting: No platform runs on the data directory and no URL is set.
+        """
+        url: SecretStr | None = getattr(self, f"{role}_url")
+        if url is None:
+            message = (
+                f"AUDIT_{role.upper()}_URL is not set and no platform has run in {self.data_dir}: "
+                "start one with `audit-platform up`, or set the variable"
+            )
+            raise InvalidSetting(message, field=f"{role}_url")
+        return url.get_secret_value()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the server's settings; arguments win over every other source.
+
+    Raises:
+        InvalidSetting: Names the variable, the problem and the accepted range.
+    """
+    return Settings(**overrides)
+
+
+def load_client_settings(**overrides: Any) -> ClientSettings:
+    """Read the producer's settings; arguments win over every other source.
+
+    Raises:
+        InvalidSetting: Names the variable, the problem and the accepted range.
+    """
+    return ClientSettings(**overrides)
+
+
+def origins(settings_class: type[ClientSettings] = Settings, **overrides: Any) -> dict[str, str]:
+    """Name the source of each setting: argument, environment, .env, platform.env or default."""
+    sources = settings_class.settings_customise_sources(
+        settings_class,
+        InitSettingsSource(settings_class, init_kwargs=overrides),
+        EnvSettingsSource(settings_class, env_prefix=ENV_PREFIX),
+        DotEnvSettingsSource(settings_class, env_file=".env", env_prefix=ENV_PREFIX),
+        InitSettingsSource(settings_class, init_kwargs={}),
+    )
+    labels = ("argument", "environment", ".env", PLATFORM_ENV)
+    found = dict.fromkeys(settings_class.model_fields, "default")
+    for label, source in reversed(list(zip(labels, sources, strict=True))):
+        found.update({name: label for name in source() if name in found})
+    return found
+
+
+def environment_for_child(**changes: str | None) -> dict[str, str]:
+    """Copy this process's environment for a child; None removes a variable.
+
+    The one other use of the environment, so that no other module touches it.
+    """
+    child = {key: value for key, value in os.environ.items() if changes.get(key, value) is not None}
+    child.update({key: value for key, value in changes.items() if value is not None})
+    return child
+
+
+def _data_dir(
+    init_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource
+) -> Path:
+    given = init_settings().get("data_dir") or os.environ.get(f"{ENV_PREFIX}DATA_DIR")
+    if given is None and isinstance(dotenv_settings, PydanticBaseEnvSettingsSource):
+        given = dotenv_settings.env_vars.get(f"{ENV_PREFIX}DATA_DIR".lower())
+    return Path(given) if given else DEFAULT_DATA_DIR
+
+
+def _invalid_setting(exc: ValidationError) -> InvalidSetting:
+    first = exc.errors(include_url=False, include_input=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    message = f"{ENV_PREFIX}{name.upper()}: {first['msg'].lower()}; see .env.example for its range"
+    return InvalidSetting(message, field=name)
