@@ -1,0 +1,66 @@
+"""A library with one owner is imported by that owner only.
+
+ruff's TID251 says the same while typing, but can be lifted for a whole file only; this table
+holds the exact pairs.
+"""
+
+import ast
+
+import pytest
+
+from tests.architecture.source_tree import PACKAGE_MODULES, Module, dotted
+
+# Library, or part of it, to the files or directories that may import it.
+OWNERS: dict[str, tuple[str, ...]] = {
+    "alembic": ("db/migrate.py", "db/migrations/"),
+    "polars": ("events/frame.py", "events/copy_rows.py", "integrity/leaf.py"),
+    "prometheus_client": ("observability/",),
+    "psycopg": ("db/",),
+    "psycopg.sql": (
+        "db/",
+        "retention/lifecycle.py",
+        "search/hot.py",
+        "events/copy_rows.py",
+    ),
+    "psycopg2": (),
+    "psycopg_pool": ("db/",),
+    "redis": ("events/stream.py",),
+    "sqlalchemy": ("db/migrate.py", "db/migrations/"),
+    "typer": ("cli/",),
+}
+ENVIRONMENT = {"os.environ", "os.getenv", "os.putenv", "os.environb"}
+
+
+@pytest.mark.parametrize("module", PACKAGE_MODULES, ids=lambda module: module.name)
+def test_library_is_imported_by_its_owner(module: Module) -> None:
+    place = module.name.removeprefix("audit_platform/")
+    strangers = [
+        imported for imported in module.imports() if not _may_import(place, imported=imported)
+    ]
+
+    assert not strangers, "ask the owner of the library instead; see OWNERS"
+
+
+def _may_import(place: str, *, imported: str) -> bool:
+    if not imported.startswith("audit_platform."):
+        rules = [lib for lib in OWNERS if imported == lib or imported.startswith(f"{lib}.")]
+        # The longest match is the most exact rule: psycopg.sql before psycopg.
+        if rules:
+            return place.startswith(OWNERS[max(rules, key=len)])
+    return True
+
+
+@pytest.mark.parametrize("module", PACKAGE_MODULES, ids=lambda module: module.name)
+def test_settings_alone_reads_the_environment(module: Module) -> None:
+    if module.name == "audit_platform/settings.py":
+        pytest.skip("the reader")
+    used = {dotted(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+
+    assert not (used | set(module.imports())) & ENVIRONMENT
+
+
+@pytest.mark.parametrize("module", PACKAGE_MODULES, ids=lambda module: module.name)
+def test_private_parts_of_dagster_stay_private(module: Module) -> None:
+    private = [name for name in module.imports() if name.startswith("dagster._")]
+
+    assert not private

@@ -1,0 +1,69 @@
+"""The tests keep their own rules: no sleeping, no patching of our modules, sentences as names."""
+
+import ast
+import re
+
+import pytest
+
+from tests.architecture.source_tree import TEST_MODULES, Module, dotted
+
+SLEEPS = {"time.sleep", "asyncio.sleep", "sleep"}
+PATCHES = {"setattr", "patch", "object"}
+MIN_WORDS = 3
+
+every_test_module = pytest.mark.parametrize("module", TEST_MODULES, ids=lambda module: module.name)
+
+
+def _calls(module: Module) -> list[ast.Call]:
+    return [node for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+
+
+@every_test_module
+def test_tests_poll_instead_of_sleeping(module: Module) -> None:
+    sleeping = [call.lineno for call in _calls(module) if dotted(call.func) in SLEEPS]
+
+    assert not sleeping, "poll with a deadline, or inject the clock"
+
+
+@every_test_module
+def test_tests_do_not_patch_our_modules(module: Module) -> None:
+    patching = [call.lineno for call in _calls(module) if _patches_our_module(call, module)]
+
+    assert not patching, "hand the replacement in as a parameter"
+
+
+def _patches_our_module(call: ast.Call, module: Module) -> bool:
+    function = dotted(call.func)
+    if function.startswith(("mock.", "mocker.", "unittest.mock.")) or function == "patch":
+        return True
+    if not function.endswith("monkeypatch.setattr") or not call.args:
+        return False
+    target = call.args[0]
+    if isinstance(target, ast.Constant):
+        return str(target.value).startswith("audit_platform")
+    ours = {
+        name.rsplit(".", 1)[-1] for name in module.imports() if name.startswith("audit_platform")
+    }
+    return dotted(target).split(".")[0] in ours | {"audit_platform"}
+
+
+@every_test_module
+def test_unittest_mock_is_not_used(module: Module) -> None:
+    mocks = [name for name in module.imports() if name.startswith(("unittest.mock", "mock."))]
+
+    assert not mocks, "PostgreSQL and Redis are the real ones; our own parts take plain objects"
+
+
+@every_test_module
+def test_test_name_is_a_sentence(module: Module) -> None:
+    if not module.path.name.startswith("test_"):
+        pytest.skip("no tests inside")
+    short = [
+        name
+        for name, node in module.public_definitions()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and re.search(r"(^|\.)test_", name)
+        and len(node.name.split("_")) <= MIN_WORDS
+    ]
+
+    assert not short, "say the behaviour: test_replayed_batch_inserts_nothing"
