@@ -1,0 +1,262 @@
+"""When a shard needs a drain run, and which runs are dead (pure, without Dagster).
+
+Here: the state of the shards as plain values, and what follows from it. Not here: reading that
+state (`sensors/gather.py`), starting or failing runs (`sensors/stream_backlog.py`, `reaper.py`).
+Guarantees: nothing is launched for a shard while a live lease or a young run exists; no lost run
+blocks its shard longer than the bounds below.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+STARTED_BOUND_S: Final = 60.0
+"""A started run takes its lease within seconds; after this time without one it is lost."""
+PENDING_BOUND_S: Final = 120.0
+"""Twice the start time-out of run monitoring: a run that waits longer blocks nothing."""
+REAP_PENDING_S: Final = 600.0
+"""A full queue may hold a run back for minutes; only then is it reported failed."""
+REAP_CONFIRM_S: Final = 30.0
+"""A suspect stays one for a lease time before it is reported: it may be about to end."""
+FREE_FAILURES: Final = 3
+"""Runs that may fail in a row before relaunching slows down: kills are repaired at once."""
+BACK_OFF_STEP_S: Final = 10.0
+BACK_OFF_CAP_S: Final = 30.0
+"""A run that cannot work (a wrong setting) fails within seconds: 17,280 runs a day otherwise."""
+BUSY_BLOCK_MS: Final = 4_500
+"""While another shard drains, wait for one tick only: its drain may end meanwhile."""
+LISTED_SHARDS: Final = 8
+
+
+class RunStage(StrEnum):
+    """How far an unfinished run is."""
+
+    PENDING = "pending"
+    STARTED = "started"
+    CANCELING = "canceling"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInFlight:
+    """An unfinished drain run; `since` is its start, or its creation while it is pending."""
+
+    run_id: str
+    stage: RunStage
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseState:
+    """The lease row of a shard.
+
+    Attributes:
+        run_id: Owner; None if it is free.
+        is_unexpired: Whether it names an owner and has time left by the database's clock.
+        is_owner_finished: Whether Dagster reports the owner's run as finished; an unknown run is
+            not finished, and its lease ends by time.
+    """
+
+    run_id: str | None = None
+    is_unexpired: bool = False
+    is_owner_finished: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a run that may still be alive holds the shard."""
+        return self.is_unexpired and not self.is_owner_finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardState:
+    """One shard as a tick found it.
+
+    Attributes:
+        waiting: Entries in the stream: they are deleted after the commit, so any is work.
+        oldest_s: Age of the oldest entry; None if there is none.
+        runs: Unfinished runs of the shard.
+        failures: Newest finished runs that failed in a row.
+        failed_at: End of the newest of them.
+    """
+
+    shard: int
+    waiting: int
+    oldest_s: float | None
+    lease: LeaseState
+    runs: tuple[RunInFlight, ...] = ()
+    failures: int = 0
+    failed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """All shards at one moment; `block_ms` is how long a tick may wait for an entry."""
+
+    now: datetime
+    block_ms: int
+    shards: tuple[ShardState, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainRequest:
+    """A run to launch; `dead_run_id` is the finished owner whose lease it may take over."""
+
+    shard: int
+    dead_run_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Launch these runs, at most one for each shard."""
+
+    requests: tuple[DrainRequest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Wait for an entry on these shards, then decide once more."""
+
+    shards: tuple[int, ...]
+    block_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """Do nothing; `reason` is a sentence that an operator can act on."""
+
+    reason: str
+
+
+Decision = Launch | Wait | Skip
+
+
+def decide(state: StreamState) -> Decision:
+    """Decide what one tick does: launch where it is due, else wait on idle shards, else skip."""
+    verdicts = {shard.shard: decide_shard(shard, state.now) for shard in state.shards}
+    requests = tuple(verdict for verdict in verdicts.values() if isinstance(verdict, DrainRequest))
+    if requests:
+        return Launch(requests=requests)
+    reason = _join([verdict.reason for verdict in verdicts.values() if isinstance(verdict, Skip)])
+    idle = tuple(shard.shard for shard in state.shards if _is_idle(shard, state.now))
+    if not idle:
+        return Skip(reason=reason or "no shards: set AUDIT_SHARDS to 1 or more")
+    is_all_idle = len(idle) == len(state.shards)
+    block_ms = state.block_ms if is_all_idle else min(state.block_ms, BUSY_BLOCK_MS)
+    return Wait(shards=idle, block_ms=block_ms, reason=reason)
+
+
+def decide_shard(shard: ShardState, now: datetime) -> DrainRequest | Skip:
+    """Decide for one shard alone.
+
+    Returns:
+        A request if entries wait and nothing works on them; else why not, as a sentence.
+    """
+    name, waiting = f"shard {shard.shard}", _entries(shard)
+    if shard.lease.is_live:
+        return Skip(reason=f"{name}: drain {_short(shard.lease.run_id)} active, {waiting}")
+    blocking = _blocking_run(shard.runs, now)
+    if blocking is not None:
+        run, age_s = _short(blocking.run_id), _age_s(blocking, now)
+        stage = f"{blocking.stage} for {age_s:.0f} s, no lease yet"
+        return Skip(reason=f"{name}: drain {run} {stage}, {waiting}")
+    if shard.waiting == 0:
+        return Skip(reason=f"{name}: no entries")
+    pause_s = back_off_s(shard, now)
+    if pause_s > 0:
+        failed = f"the last {shard.failures} drains failed, next in {pause_s:.0f} s"
+        return Skip(reason=f"{name}: {failed}, {waiting}; read the newest run of job ingest")
+    dead = shard.lease.run_id if shard.lease.is_unexpired else None
+    return DrainRequest(shard=shard.shard, dead_run_id=dead)
+
+
+def back_off_s(shard: ShardState, now: datetime) -> float:
+    """Time until a shard whose runs keep failing is tried again; 0 if at once."""
+    surplus = shard.failures - FREE_FAILURES
+    if surplus <= 0 or shard.failed_at is None:
+        return 0.0
+    pause_s = min(BACK_OFF_CAP_S, BACK_OFF_STEP_S * surplus)
+    return max(0.0, pause_s - (now - shard.failed_at).total_seconds())
+
+
+def suspects(
+    runs: Mapping[int, Sequence[RunInFlight]], leases: Mapping[int, LeaseState], now: datetime
+) -> tuple[str, ...]:
+    """List the runs that nothing seems to execute any more.
+
+    Args:
+        runs: Unfinished runs by shard.
+        leases: Lease of each shard; a shard without one has no owner.
+        now: Aware.
+    """
+    return tuple(
+        run.run_id
+        for shard, in_flight in runs.items()
+        for run in in_flight
+        if _is_suspect(run, leases.get(shard, LeaseState()), now)
+    )
+
+
+def confirm(
+    suspected: Sequence[str], seen: Mapping[str, float], now_s: float
+) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Separate the runs that were suspects long enough from those to look at again.
+
+    Args:
+        suspected: Run ids that are suspects now.
+        seen: When each earlier suspect was first one, epoch seconds.
+        now_s: Epoch seconds.
+
+    Returns:
+        The dead runs, and `seen` for the next tick, without the dead and the cleared ones.
+    """
+    first = {run_id: seen.get(run_id, now_s) for run_id in suspected}
+    dead = tuple(run_id for run_id, since_s in first.items() if now_s - since_s >= REAP_CONFIRM_S)
+    return dead, {run_id: since_s for run_id, since_s in first.items() if run_id not in dead}
+
+
+def _is_idle(shard: ShardState, now: datetime) -> bool:
+    is_held = shard.lease.is_live or _blocking_run(shard.runs, now) is not None
+    return shard.waiting == 0 and not is_held
+
+
+def _blocking_run(runs: Sequence[RunInFlight], now: datetime) -> RunInFlight | None:
+    return next((run for run in runs if _age_s(run, now) <= _bound_s(run.stage)), None)
+
+
+def _bound_s(stage: RunStage) -> float:
+    return PENDING_BOUND_S if stage is RunStage.PENDING else STARTED_BOUND_S
+
+
+def _is_suspect(run: RunInFlight, lease: LeaseState, now: datetime) -> bool:
+    match run.stage:
+        case RunStage.STARTED:
+            is_owner = lease.is_unexpired and lease.run_id == run.run_id
+            return not is_owner and _age_s(run, now) > STARTED_BOUND_S
+        case RunStage.PENDING:
+            return _age_s(run, now) > REAP_PENDING_S
+        case RunStage.CANCELING:
+            return False  # run monitoring ends these, cancel_timeout_seconds in dagster.yaml
+
+
+def _age_s(run: RunInFlight, now: datetime) -> float:
+    return max(0.0, (now - run.since).total_seconds())
+
+
+def _entries(shard: ShardState) -> str:
+    if shard.waiting == 0:
+        return "no entries waiting"
+    noun = "entry" if shard.waiting == 1 else "entries"
+    age = "" if shard.oldest_s is None else f", the oldest {shard.oldest_s:,.0f} s old"
+    return f"{shard.waiting:,} {noun} waiting{age}"
+
+
+def _short(run_id: str | None) -> str:
+    return (run_id or "?")[:8]
+
+
+def _join(reasons: Sequence[str]) -> str:
+    listed = "; ".join(reasons[:LISTED_SHARDS])
+    hidden = len(reasons) - LISTED_SHARDS
+    return f"{listed}; and {hidden} more shards" if hidden > 0 else listed
