@@ -74,7 +74,7 @@ class StartRefused(AuditPlatformError):
 
 
 class AlreadyRunning(StartRefused):
-    """A platform already runs on this data directory. Use it, or stop it with `audit-platform down`."""
+    """A platform already runs on this data directory. Use it, or run `audit-platform down`."""
 
 
 class PortTaken(StartRefused):
@@ -139,7 +139,7 @@ class QueueUnavailable(QueueError):
 
 
 class QueueFull(QueueError):
-    """Redis takes no more entries: memory or disk is full. Free it, or let the drain catch up."""
+    """Redis takes no more entries: memory or disk is full. Free it, or let it drain."""
 
     retryable = True
 
@@ -202,7 +202,7 @@ class RowCountMismatch(DatabaseError):
 
 
 class PermissionRefused(DatabaseError):
-    """The role lacks a right. Run `audit-platform doctor`; migrations grant what each role needs."""
+    """The role lacks a right. Run `audit-platform doctor`; migrations grant what roles need."""
 
 
 class FenceLost(DatabaseError):

@@ -21,7 +21,6 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from pydantic_settings.sources import PydanticBaseEnvSettingsSource
 
 from audit_platform.errors import InvalidSetting
 
@@ -61,23 +60,37 @@ class ClientSettings(BaseSettings):
         "audit", description="first part of every Redis key"
     )
     shards: int = Field(1, ge=1, le=256, description="number of streams; a tenant stays on one")
-    tenant_id: str = Field("default", min_length=1, max_length=100, description="tenant of events that name none")
-    source: str = Field("user", min_length=1, max_length=64, description="source of events that name none")
+    tenant_id: str = Field(
+        "default", min_length=1, max_length=100, description="tenant of events that name none"
+    )
+    source: str = Field(
+        "user", min_length=1, max_length=64, description="source of events that name none"
+    )
     producer_name: str | None = Field(
         None, max_length=200, description="stable name of this producer; default: program and host"
     )
     app: str | None = Field(None, description="written to context.app of every event")
-    app_version: str | None = Field(None, description="written to context.app_version of every event")
-    environment: str | None = Field(None, description="written to context.environment of every event")
+    app_version: str | None = Field(
+        None, description="written to context.app_version of every event"
+    )
+    environment: str | None = Field(
+        None, description="written to context.environment of every event"
+    )
     batch_preset: BatchPreset = Field(
         BatchPreset.ADAPTIVE, description="when the producer flushes: adaptive, low, medium or high"
     )
-    batch_size: int | None = Field(None, ge=1, le=1_000, description="events per flush; overrides the preset")
+    batch_size: int | None = Field(
+        None, ge=1, le=1_000, description="events per flush; overrides the preset"
+    )
     batch_interval_ms: int | None = Field(
         None, ge=1, le=60_000, description="longest wait before a flush; overrides the preset"
     )
-    buffer_events: int = Field(10_000, ge=100, le=1_000_000, description="events the producer buffers at most")
-    buffer_bytes: int = Field(16 * MEBIBYTE, ge=MEBIBYTE, description="bytes the producer buffers at most")
+    buffer_events: int = Field(
+        10_000, ge=100, le=1_000_000, description="events the producer buffers at most"
+    )
+    buffer_bytes: int = Field(
+        16 * MEBIBYTE, ge=MEBIBYTE, description="bytes the producer buffers at most"
+    )
     redis_timeout_ms: int = Field(
         1_000, ge=10, le=60_000, description="longest wait of the sender for one Redis reply"
     )
@@ -117,25 +130,49 @@ class ClientSettings(BaseSettings):
 class Settings(ClientSettings):
     """What the server needs beside the producer's settings."""
 
-    data_dir: Path = Field(DEFAULT_DATA_DIR, description="where the embedded services keep everything")
+    data_dir: Path = Field(
+        DEFAULT_DATA_DIR, description="where the embedded services keep everything"
+    )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL to use, as an administrator; empty: the embedded one"
     )
     postgres_version: Literal[16, 18] = Field(18, description="embedded PostgreSQL: 18 or 16")
-    host: str = Field("127.0.0.1", description="address of the embedded services; Dagster has no login")
+    host: str = Field(
+        "127.0.0.1", description="address of the embedded services; Dagster has no login"
+    )
     # Below 32768, outside the ephemeral range, so that no outgoing connection holds the port.
-    postgres_port: int = Field(25_432, ge=0, le=65_535, description="port of the embedded PostgreSQL; 0: any free")
-    redis_port: int = Field(26_379, ge=0, le=65_535, description="port of the embedded Redis; 0: any free")
-    webserver_port: int = Field(3_000, ge=0, le=65_535, description="port of the Dagster UI; 0: any free")
-    writer_url: SecretStr | None = Field(None, description="PostgreSQL as audit_writer: the ingest job")
-    reader_url: SecretStr | None = Field(None, description="PostgreSQL as audit_reader: searches of one tenant")
-    maint_url: SecretStr | None = Field(None, description="PostgreSQL as audit_maint: partitions, operators")
+    postgres_port: int = Field(
+        25_432, ge=0, le=65_535, description="port of the embedded PostgreSQL; 0: any free"
+    )
+    redis_port: int = Field(
+        26_379, ge=0, le=65_535, description="port of the embedded Redis; 0: any free"
+    )
+    webserver_port: int = Field(
+        3_000, ge=0, le=65_535, description="port of the Dagster UI; 0: any free"
+    )
+    writer_url: SecretStr | None = Field(
+        None, description="PostgreSQL as audit_writer: the ingest job"
+    )
+    reader_url: SecretStr | None = Field(
+        None, description="PostgreSQL as audit_reader: searches of one tenant"
+    )
+    maint_url: SecretStr | None = Field(
+        None, description="PostgreSQL as audit_maint: partitions, operators"
+    )
     dagster_url: SecretStr | None = Field(None, description="PostgreSQL database of Dagster")
-    redis_consumer_url: SecretStr | None = Field(None, description="Redis as consumer; default: AUDIT_REDIS_URL")
-    redis_sensor_url: SecretStr | None = Field(None, description="Redis as sensor; default: AUDIT_REDIS_URL")
-    redis_janitor_url: SecretStr | None = Field(None, description="Redis as janitor; default: AUDIT_REDIS_URL")
+    redis_consumer_url: SecretStr | None = Field(
+        None, description="Redis as consumer; default: AUDIT_REDIS_URL"
+    )
+    redis_sensor_url: SecretStr | None = Field(
+        None, description="Redis as sensor; default: AUDIT_REDIS_URL"
+    )
+    redis_janitor_url: SecretStr | None = Field(
+        None, description="Redis as janitor; default: AUDIT_REDIS_URL"
+    )
     redis_maxmemory_bytes: int = Field(
-        512 * MEBIBYTE, ge=16 * MEBIBYTE, description="memory of the embedded Redis; about 310 bytes an event"
+        512 * MEBIBYTE,
+        ge=16 * MEBIBYTE,
+        description="memory of the embedded Redis; about 310 bytes an event",
     )
     dead_letter_key: SecretStr | None = Field(
         None, description="32 bytes, base64: encrypts dead letters; the platform makes one"
@@ -145,25 +182,49 @@ class Settings(ClientSettings):
     )
     # 20,000 rows are about 7 MB: one COPY of roughly 0.3 s, two of them in memory at a time.
     drain_batch_rows: int = Field(20_000, ge=1, le=200_000, description="rows of one COPY at most")
-    drain_batch_bytes: int = Field(16 * MEBIBYTE, ge=65_536, description="event bytes of one COPY at most")
+    drain_batch_bytes: int = Field(
+        16 * MEBIBYTE, ge=65_536, description="event bytes of one COPY at most"
+    )
     # 200 ms keeps a quiet stream at five commits a second and leaves 0.8 s of the 1 s target.
-    drain_interval_ms: int = Field(200, ge=1, le=60_000, description="longest wait of an event for its COPY")
-    drain_idle_s: float = Field(30, ge=1, le=3_600, description="a drain run ends after this time without events")
-    drain_lifetime_s: float = Field(600, ge=5, le=3_600, description="a drain run ends after this time")
-    lease_ttl_s: float = Field(30, ge=5, le=300, description="a silent drain run loses its shard after this time")
-    observation_interval_s: float = Field(10, ge=1, le=600, description="time between two observations of a run")
+    drain_interval_ms: int = Field(
+        200, ge=1, le=60_000, description="longest wait of an event for its COPY"
+    )
+    drain_idle_s: float = Field(
+        30, ge=1, le=3_600, description="a drain run ends after this time without events"
+    )
+    drain_lifetime_s: float = Field(
+        600, ge=5, le=3_600, description="a drain run ends after this time"
+    )
+    lease_ttl_s: float = Field(
+        30, ge=5, le=300, description="a silent drain run loses its shard after this time"
+    )
+    observation_interval_s: float = Field(
+        10, ge=1, le=600, description="time between two observations of a run"
+    )
     # 5 n - 0.5 s: sensor ticks start on 5 s marks (measured, Dagster 1.13.27).
-    sensor_block_ms: int = Field(9_500, ge=0, le=50_000, description="how long a sensor tick waits for an event")
-    partition_interval: Literal["hour", "day", "week", "month"] = Field("day", description="range of one partition")
+    sensor_block_ms: int = Field(
+        9_500, ge=0, le=50_000, description="how long a sensor tick waits for an event"
+    )
+    partition_interval: Literal["hour", "day", "week", "month"] = Field(
+        "day", description="range of one partition"
+    )
     partitions_ahead: int = Field(7, ge=3, le=366, description="partitions kept ready ahead of now")
-    partitions_alarm: int = Field(3, ge=1, le=366, description="fewer partitions ahead raise the alarm")
+    partitions_alarm: int = Field(
+        3, ge=1, le=366, description="fewer partitions ahead raise the alarm"
+    )
     max_event_bytes: int = Field(65_536, ge=1_024, le=65_536, description="largest event")
     max_json_depth: int = Field(32, ge=1, le=32, description="deepest nesting of an event")
     max_json_keys: int = Field(256, ge=16, le=4_096, description="most keys of an event")
-    future_tolerance_s: int = Field(300, ge=0, le=86_400, description="how far ahead a timestamp may lie")
+    future_tolerance_s: int = Field(
+        300, ge=0, le=86_400, description="how far ahead a timestamp may lie"
+    )
     search_timeout_s: float = Field(10, ge=0.1, le=600, description="longest search in PostgreSQL")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
-    crash: str | None = Field(None, description="tests only: name of the point at which the process kills itself")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="least level logged"
+    )
+    crash: str | None = Field(
+        None, description="tests only: name of the point at which the process kills itself"
+    )
 
     def redis_url_of(self, user: Literal["consumer", "sensor", "janitor"]) -> str:
         """URL for one Redis user; an external Redis without users serves all by `redis_url`."""
@@ -234,7 +295,7 @@ def _data_dir(
     init_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource
 ) -> Path:
     given = init_settings().get("data_dir") or os.environ.get(f"{ENV_PREFIX}DATA_DIR")
-    if given is None and isinstance(dotenv_settings, PydanticBaseEnvSettingsSource):
+    if given is None and isinstance(dotenv_settings, EnvSettingsSource):
         given = dotenv_settings.env_vars.get(f"{ENV_PREFIX}DATA_DIR".lower())
     return Path(given) if given else DEFAULT_DATA_DIR
 

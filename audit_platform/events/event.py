@@ -140,7 +140,9 @@ class AuditEvent:
             raise InvalidEvent(field=name, problem="is empty", remedy="pass a non-empty text")
         if self.severity is not None and self.severity not in SEVERITY_RANGE:
             raise InvalidEvent(
-                field="severity", problem=f"is {self.severity}", remedy="pass 0 (debug) to 5 (critical)"
+                field="severity",
+                problem=f"is {self.severity}",
+                remedy="pass 0 (debug) to 5 (critical)",
             )
 
 
@@ -164,7 +166,9 @@ def check_text(name: str, value: object, limit: int) -> None:
         )
     if "\x00" in value:
         raise InvalidEvent(
-            field=name, problem="holds a NUL character", remedy="remove it; PostgreSQL stores no NUL"
+            field=name,
+            problem="holds a NUL character",
+            remedy="remove it; PostgreSQL stores no NUL",
         )
     if not value.isascii():
         try:

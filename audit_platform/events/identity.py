@@ -59,7 +59,7 @@ def from_external(timestamp_ms: int, *, tenant_id: str, source: str, external_id
     Raises:
         ValueError: The time lies before 1970 or beyond 48 bits.
     """
-    material = "\x1f".join((tenant_id, source, external_id)).encode("utf-8", "surrogatepass")
+    material = f"{tenant_id}\x1f{source}\x1f{external_id}".encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(material).digest()
     return uuid7(timestamp_ms, int.from_bytes(digest[:10], "big") >> 6)
 

@@ -45,7 +45,7 @@ class StreamEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """Producer stamp of a batch entry: its events carry `first_seq`, `first_seq` + 1, …"""
+    """Producer stamp of a batch entry; event number i, from 0, has `first_seq + i`."""
 
     producer_id: int
     epoch: int
@@ -92,8 +92,7 @@ class _Edge:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
             # No CLIENT SETINFO: the access rules of the design do not grant it.
-            lib_name=None,
-            lib_version=None,
+            driver_info=None,
         )
 
     def ping(self) -> None:
@@ -151,7 +150,9 @@ class Appender(_Edge):
         """
         with _translated(), self._redis.pipeline(transaction=False) as pipe:
             for entry in entries:
-                pipe.xadd(stream_key(self._key_prefix, entry.shard), cast("Any", _batch_fields(entry)))
+                pipe.xadd(
+                    stream_key(self._key_prefix, entry.shard), cast("Any", _batch_fields(entry))
+                )
             return [cast("bytes", added).decode() for added in pipe.execute()]
 
     def append_event(self, shard: int, event_json: bytes) -> str:
@@ -325,7 +326,8 @@ def _translated() -> Iterator[None]:
             raise QueueFull from exc
         if text.startswith(("LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN")):
             raise QueueUnavailable from exc
-        message = f"Redis refused a command ({text.split(' ', 1)[0]}). Check the server and its ACL users."
+        code = text.split(" ", 1)[0]
+        message = f"Redis refused a command ({code}). Check the server and its ACL users."
         raise QueueError(message) from exc
 
 
@@ -352,7 +354,9 @@ def _only_stream(reply: Reply) -> list[Any]:
 
 
 def _entries(pairs: Sequence[Any]) -> list[StreamEntry]:
-    return [StreamEntry(entry_id=_text(entry_id), fields=fields or {}) for entry_id, fields in pairs]
+    return [
+        StreamEntry(entry_id=_text(entry_id), fields=fields or {}) for entry_id, fields in pairs
+    ]
 
 
 def _text(value: bytes | str) -> str:

@@ -1,0 +1,1 @@
+"""PostgreSQL edge: connections, named queries, migrations."""

@@ -1,0 +1,1 @@
+"""Revisions of the fixed schema; each executes one .sql file."""

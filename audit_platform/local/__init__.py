@@ -1,0 +1,1 @@
+"""Everything embedded: PostgreSQL, Redis, the supervisor, demo traffic."""

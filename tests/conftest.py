@@ -1,0 +1,177 @@
+"""Fixtures with real services: one PostgreSQL and one Redis per test process, never a mock.
+
+A database per test, cloned from a migrated template; a key prefix per test, never FLUSHALL.
+`AUDIT_TEST_PG=16` runs the same tests on PostgreSQL 16.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from audit_platform.db import migrate
+from audit_platform.db.pool import connect, connected
+from audit_platform.local import redis
+from audit_platform.local.postgres import PostgresConfig, PostgresServer, free_port, remove
+from audit_platform.local.redis import RedisConfig, RedisServer, RedisUser
+from audit_platform.retention.lifecycle import ensure_ahead
+from audit_platform.settings import Settings, load_settings
+
+POSTGRES_VERSION = 16 if os.environ.get("AUDIT_TEST_PG") == "16" else 18
+TEMPLATE = "audit_template"
+KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+"""32 known bytes in base64, for dead letters and cursors of tests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A migrated database of one test, with partitions from yesterday to a week ahead."""
+
+    name: str
+    admin_url: str
+    writer_url: str
+    reader_url: str
+    maint_url: str
+    dagster_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSpace:
+    """The part of the Redis server that belongs to one test."""
+
+    config: RedisConfig
+    prefix: str
+
+    def url(self, user: RedisUser) -> str:
+        """URL of one user; `admin` may do everything."""
+        return self.config.url(user)
+
+    def cli(self, *arguments: str, user: RedisUser = "admin", stdin: bytes | None = None) -> str:
+        """Run the wheel's `redis-cli`: a client that is not ours."""
+        return redis.run_cli(self.config, user, *arguments, stdin=stdin)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """Keep the developer's own AUDIT_ settings out of the tests."""
+    kept = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.startswith("AUDIT_") and not name.startswith("AUDIT_TEST_")
+    }
+    yield
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def service_dir() -> Iterator[Path]:
+    """A directory that the unprivileged user of PostgreSQL can reach, also when root tests."""
+    path = Path(tempfile.mkdtemp(prefix="audit-test-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(service_dir: Path) -> Iterator[PostgresServer]:
+    """The PostgreSQL server of this test process; restart it after stopping it in a test."""
+    config = PostgresConfig(
+        data_dir=service_dir,
+        port=free_port(),
+        password="admin",
+        version=POSTGRES_VERSION,
+        is_durable=False,
+    )
+    server = PostgresServer(config)
+    server.start()
+    yield server
+    server.stop()
+    remove(config)
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: PostgresServer) -> PostgresServer:
+    """The server, with a migrated template that has partitions around now."""
+    config = postgres_server.config
+    migrate.create_database(config.url("postgres"), TEMPLATE)
+    migrate.migrate(config.url(TEMPLATE))
+    urls = migrate.set_passwords(
+        config.url(TEMPLATE), {role: f"{role}-password" for role in migrate.ROLES}
+    )
+    with connected(urls.maint_url, application="tests", role="audit_owner") as connection:
+        now = datetime.now(UTC)
+        ensure_ahead(connection, now=now, ahead=8, interval="day")
+    return postgres_server
+
+
+@pytest.fixture
+def database(template_database: PostgresServer) -> Iterator[Database]:
+    """A fresh migrated database."""
+    config = template_database.config
+    name = f"audit_{uuid4().hex[:12]}"
+    with connected(config.url("postgres"), application="tests") as connection:
+        connection.execute(f"create database {name} template {TEMPLATE}".encode())
+        # The grants on a database are not cloned.
+        for statement in (
+            f"revoke temporary on database {name} from public",
+            f"grant temporary on database {name} to audit_writer",
+            f"create database {name}_dagster",
+        ):
+            connection.execute(statement.encode())
+    url = config.url(name)
+    yield Database(
+        name=name,
+        admin_url=url,
+        dagster_url=config.url(f"{name}_dagster"),
+        **{
+            f"{role}_url": migrate.with_login(url, f"audit_{role}", f"{role}-password")
+            for role in ("writer", "reader", "maint")
+        },
+    )
+    connection = connect(config.url("postgres"), application="tests")
+    connection.execute(f"drop database {name} with (force)".encode())
+    connection.execute(f"drop database {name}_dagster with (force)".encode())
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server(service_dir: Path) -> Iterator[RedisServer]:
+    """The Redis server of this test process, with the access rules of production."""
+    config = RedisConfig(
+        data_dir=service_dir / "redis", port=free_port(), passwords=redis.new_passwords()
+    )
+    server = RedisServer(config)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_space(redis_server: RedisServer) -> RedisSpace:
+    """A key prefix of this test on the Redis server."""
+    return RedisSpace(config=redis_server.config, prefix=f"audit:{uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def settings(database: Database, redis_space: RedisSpace, tmp_path: Path) -> Settings:
+    """Settings wired to the services of this test."""
+    return load_settings(
+        data_dir=tmp_path,
+        redis_url=redis_space.url("producer"),
+        redis_consumer_url=redis_space.url("consumer"),
+        redis_sensor_url=redis_space.url("sensor"),
+        redis_janitor_url=redis_space.url("janitor"),
+        key_prefix=redis_space.prefix,
+        writer_url=database.writer_url,
+        reader_url=database.reader_url,
+        maint_url=database.maint_url,
+        dagster_url=database.dagster_url,
+        dead_letter_key=KEY,
+        cursor_key=KEY,
+    )
