@@ -1,0 +1,1 @@
+"""Logs and, later, metrics of our own processes."""
