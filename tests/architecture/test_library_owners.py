@@ -13,7 +13,13 @@ from tests.architecture.source_tree import PACKAGE_MODULES, Module, dotted
 # Library, or part of it, to the files or directories that may import it.
 OWNERS: dict[str, tuple[str, ...]] = {
     "alembic": ("db/migrate.py", "db/migrations/"),
-    "polars": ("events/frame.py", "events/copy_rows.py", "integrity/leaf.py"),
+    "polars": (
+        "events/frame.py",
+        "events/copy_rows.py",
+        "events/merge_rows.py",
+        "events/split_rows.py",
+        "integrity/leaf.py",
+    ),
     "prometheus_client": ("observability/",),
     "psycopg": ("db/",),
     "psycopg.sql": (
@@ -21,6 +27,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "retention/lifecycle.py",
         "search/hot.py",
         "events/copy_rows.py",
+        "events/merge_rows.py",
     ),
     "psycopg2": (),
     "psycopg_pool": ("db/",),
