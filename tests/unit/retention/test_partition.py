@@ -41,17 +41,10 @@ def utc(text: str) -> datetime:
         ("month", "event_202612", "2026-12-01T00", "2027-01-01T00"),
     ],
 )
-def test_each_interval_has_its_name_and_bounds(
-    interval: str, name: str, lo: str, hi: str
-) -> None:
+def test_each_interval_has_its_name_and_bounds(interval: str, name: str, lo: str, hi: str) -> None:
     found = bounds_for(NOW, interval)
 
     assert found == PartitionBounds(name=name, lo=utc(lo), hi=utc(hi))
-
-        name,
-        lo.replace(tzinfo=UTC),
-        hi.replace(tzinfo=UTC),
-    )
 
 
 @pytest.mark.parametrize(
