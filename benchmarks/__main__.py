@@ -1,0 +1,53 @@
+"""All benchmarks in one table: `make bench`, or `python -m benchmarks [--quick] [names…]`.
+
+Each figure is compared with the committed run before it. A full run replaces the committed JSON
+in `results/`; `--quick` is for trying the scripts and keeps nothing.
+"""
+
+import argparse
+from collections.abc import Callable
+
+from benchmarks import drain_rate, latency
+from benchmarks.figures import Figure, print_figures, read_last, write_result
+
+Measure = Callable[[bool], list[Figure]]
+
+
+def _measure_drain(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    if is_quick:
+        return drain_rate.measure(events=8_000, rounds=1)
+    return drain_rate.measure(events=200_000, rounds=3)
+
+
+def _measure_latency(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    return latency.measure(seconds=3 if is_quick else 30)
+
+
+BENCHMARKS: dict[str, Measure] = {
+    drain_rate.NAME: _measure_drain,
+    latency.NAME: _measure_latency,
+}
+
+
+def main() -> None:
+    """Run the named benchmarks, all without names; print one table; keep full runs."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    options.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHMARKS)}")
+    options.add_argument("--quick", action="store_true", help="tiny sizes, nothing is kept")
+    given = options.parse_args()
+    if unknown := set(given.names) - set(BENCHMARKS):
+        options.error(f"no benchmark {', '.join(sorted(unknown))}; one of {', '.join(BENCHMARKS)}")
+    last: dict[str, float] = {}
+    figures: list[Figure] = []
+    for name in given.names or BENCHMARKS:
+        print(f"{name} …", flush=True)
+        last |= read_last(name)
+        measured = BENCHMARKS[name](given.quick)
+        figures += measured
+        if not given.quick:
+            write_result(name, measured)
+    print_figures(figures, last)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+r"""How fast is a drain run against `psql \copy` of the same rows into the same table?
+
+Each round: a backlog of batch entries is drained by `run_drain`; its rows are dumped in their
+order on disk; the table is emptied; psql copies the dump into it, indexes, constraints and
+server settings being the same. Then a backlog with one event per entry is drained.
+The drain's time runs from its call to its last commit, psql's from its start to its end.
+"""
+
+import argparse
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from audit_platform.events.drain import run_drain
+from benchmarks.backlog import SEED, make_events, put_batches, put_singles
+from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.stack import Stack, running_stack
+
+NAME = "drain_rate"
+COPIED = (
+    "select column_name from information_schema.columns "
+    "where table_schema = 'audit' and table_name = 'event' order by ordinal_position"
+)
+Put = Callable[..., int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Rows per second of one round."""
+
+    drain: float
+    copy: float
+    drain_singles: float
+
+
+def measure(*, events: int, rounds: int) -> list[Figure]:
+    """Run the benchmark.
+
+    Args:
+        events: Size of the backlog; a quarter of it for one event per entry.
+        rounds: Rounds, drain and copy in turn.
+    """
+    with (
+        running_stack(drain_idle_s=1) as stack,
+        TemporaryDirectory(prefix="audit-bench-") as folder,
+    ):
+        done = [_round(stack, Path(folder) / "rows", events, seed) for seed in range(rounds)]
+    ratios = [each.drain / each.copy for each in done]
+    singles = [each.drain_singles / each.copy for each in done]
+    rates = [each.drain for each in done]
+    copies = [each.copy for each in done]
+    return [
+        _figure("drain, batch entries", rates, "rows/s", events),
+        _figure("psql \\copy of the same rows", copies, "rows/s", events),
+        _figure("drain ÷ \\copy", ratios, "", events, note="target ≥ 0.6, next issue ≥ 0.9"),
+        _figure("drain of single entries ÷ \\copy", singles, "", events // 4),
+    ]
+
+
+def _round(stack: Stack, dump: Path, events: int, seed: int) -> Round:
+    drain = _drain_rate(stack, put_batches, make_events(events, seed=SEED + seed))
+    copied = _copy_rate(stack, dump, events)
+    singles = make_events(events // 4, seed=SEED + 1_000 + seed)
+    return Round(drain=drain, copy=copied, drain_singles=_drain_rate(stack, put_singles, singles))
+
+
+def _drain_rate(stack: Stack, put: Put, events: Sequence[bytes]) -> float:
+    stack.empty()
+    put(stack.settings, events)
+    started_at = _one(stack, "select clock_timestamp()")
+    run_drain(
+        stack.settings, shard=0, run_id="benchmark", dead_run_id=None, report=lambda _report: None
+    )
+    ended_at = _one(stack, "select max(committed_at) from audit.ingest_batch")
+    stored = _one(stack, "select count(*) from audit.event")
+    if stored != len(events):
+        raise RuntimeError(
+            f"{stored} of {len(events)} events stored: the figure would mean nothing"
+        )
+    return stored / (ended_at - started_at).total_seconds()
+
+
+def _copy_rate(stack: Stack, dump: Path, events: int) -> float:
+    rows = stack.connection.execute(COPIED.encode()).fetchall()
+    columns = ", ".join(f'"{row[0]}"' for row in rows)
+    _psql(stack, f"\\copy (select {columns} from audit.event) to '{dump}'")  # noqa: S608 - from the catalog
+    stack.empty()
+    started_at = _one(stack, "select clock_timestamp()")
+    _psql(stack, f"\\copy audit.event ({columns}) from '{dump}'")
+    ended_at = _one(stack, "select clock_timestamp()")
+    if (copied := _one(stack, "select count(*) from audit.event")) != events:
+        raise RuntimeError(f"{copied} of {events} rows copied: the figure would mean nothing")
+    return events / (ended_at - started_at).total_seconds()
+
+
+def _psql(stack: Stack, command: str) -> None:
+    subprocess.run(
+        (str(stack.psql), stack.admin_url, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", command),
+        check=True,
+        cwd="/",
+    )
+
+
+def _one(stack: Stack, query: str) -> Any:
+    row = stack.connection.execute(query.encode()).fetchone()
+    return row[0] if row else None
+
+
+def _figure(name: str, values: Sequence[float], unit: str, n: int, *, note: str = "") -> Figure:
+    spread = f"{min(values):,.2f} to {max(values):,.2f} in {len(values)} rounds"
+    return Figure(
+        name=name,
+        value=median(values),
+        unit=unit,
+        n=n,
+        note=f"{note}; {spread}" if note else spread,
+    )
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--events", type=int, default=200_000)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
+    given = options.parse_args()
+    figures = measure(events=given.events, rounds=given.rounds)
+    print_figures(figures, read_last(NAME))
+    if given.keep:
+        write_result(NAME, figures)
+
+
+if __name__ == "__main__":
+    main()
