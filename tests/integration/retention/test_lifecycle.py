@@ -292,8 +292,8 @@ def test_control_creating_a_partition_of_the_parent_would_wait_for_the_writer(
     with connected(database.writer_url, application="test") as writer, writer.transaction():
         insert(writer, datetime.now(UTC))
 
-        with pytest.raises(psycopg.errors.LockNotAvailable), admin.transaction():
-            admin.execute("set local lock_timeout = '500ms'")
+        admin.execute("set lock_timeout = '500ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
             admin.execute(
                 "create table audit.event_20310301 partition of audit.event"
                 " for values from ('2031-03-01') to ('2031-03-02')"
