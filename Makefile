@@ -28,6 +28,8 @@ SYNCED := .venv/.synced
 LOCK := $(shell command -v flock >/dev/null && echo flock .uv/lock)
 # Only for a new environment: uv would replace one that was made with another Python 3.11.
 NEW_ENVIRONMENT = $(if $(wildcard $(BIN)/python),,$(if $(PYTHON),--python "$(PYTHON)"))
+# The machine's certificates, as pip and curl use them: a company's proxy is known there only.
+export UV_SYSTEM_CERTS ?= true
 # A user without a writable home (containers) still needs a cache for uv.
 ifneq ($(shell test -w "$${HOME:-/nonexistent}" && echo yes),yes)
 export UV_CACHE_DIR := $(CURDIR)/.uv/cache
