@@ -1,0 +1,1 @@
+"""Redaction before the bytes of an event leave the process; pure. See `redact.py`."""
