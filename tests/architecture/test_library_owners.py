@@ -15,7 +15,9 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "alembic": ("db/migrate.py", "db/migrations/"),
     "polars": (
         "events/frame.py",
+        "events/screen.py",
         "events/copy_rows.py",
+        "events/copy_text.py",
         "events/merge_rows.py",
         "events/split_rows.py",
         "integrity/leaf.py",
