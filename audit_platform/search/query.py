@@ -1,0 +1,305 @@
+"""What a search asks for, and where its next page starts (pure).
+
+Here: filters with their checks, the parameters they become, the signed cursor. Not here: running
+a search (`search/hot.py`), options of the command line (`cli/events.py`).
+Guarantee: a cursor works with the filters it was made for only; a changed byte is noticed.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from audit_platform.errors import InvalidQuery
+from audit_platform.events.event import EventStatus, timestamp_us
+from audit_platform.events.json_path import parse_path
+
+MAX_LIMIT: Final = 10_000
+CURSOR_LIFETIME: Final = timedelta(hours=24)
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_RELATIVE: Final = re.compile(r"(\d{1,6})\s*([smhdw])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_CURSOR_VERSION: Final = 1
+_MAC_BYTES: Final = 16
+_TEXT_FILTERS: Final = ("user_id", "entity_type", "entity_id", "source", "action", "correlation_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Key of the last event of a page; the next page holds what is strictly older."""
+
+    timestamp: datetime
+    tenant_id: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventQuery:
+    """Filters of one search; all of them must match, absent ones are None.
+
+    Attributes:
+        since: Aware, inclusive.
+        until: Aware, exclusive.
+        tenant_id: None asks for every tenant, which operators may.
+        action: Exact, or a prefix when it ends in `*`.
+        text: Found in action, description or entity label, upper and lower case alike.
+        metadata: Path to value; the value is compared as JSON and as text.
+        limit: Events of one page.
+        after: Where the page starts; None is the newest event.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    tenant_id: str | None = None
+    user_id: str | None = None
+    entity_type: str | None = None
+    entity_id: str | None = None
+    action: str | None = None
+    status: str | None = None
+    source: str | None = None
+    correlation_id: str | None = None
+    text: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    limit: int = 50
+    after: Position | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no event can match.
+
+        Raises:
+            InvalidQuery: Names the filter and the remedy.
+        """
+        for name in ("since", "until"):
+            moment: datetime | None = getattr(self, name)
+            if moment is not None and moment.tzinfo is None:
+                raise InvalidQuery(f"{name} has no time zone; append Z or an offset such as +02:00")
+        if self.since and self.until and self.since >= self.until:
+            raise InvalidQuery("since is not before until; swap or widen them")
+        if not 1 <= self.limit <= MAX_LIMIT:
+            raise InvalidQuery(f"limit is {self.limit}; use 1 to {MAX_LIMIT:,}, and pages for more")
+        if self.status is not None and self.status not in frozenset(EventStatus):
+            raise InvalidQuery(f"status {self.status!r} is not one of: {', '.join(EventStatus)}")
+        for name in ("tenant_id", "text", *_TEXT_FILTERS):
+            _check_text(name, getattr(self, name))
+        for path, value in self.metadata.items():
+            metadata_filter(path, value)
+
+
+def parse_moment(text: str, *, now: datetime, option: str) -> datetime:
+    """Read ISO 8601 with a zone, a date (UTC), `now`, or a distance into the past: 90s, 2h, 7d.
+
+    Raises:
+        InvalidQuery: None of these; names the option.
+    """
+    relative = _RELATIVE.fullmatch(text.strip())
+    try:
+        if text.strip() == "now":
+            return now
+        if relative:
+            return now - timedelta(**{_UNITS[relative[2]]: int(relative[1])})
+        moment = datetime.fromisoformat(text.strip())
+    except (ValueError, OverflowError):
+        raise InvalidQuery(
+            f"{option} {text[:40]!r} is no time; use 2026-01-31T12:00:00Z, 2026-01-31, 2h or 7d"
+        ) from None
+    if moment.tzinfo is None:
+        if len(text.strip()) > len("2026-01-31"):
+            raise InvalidQuery(f"{option} has no time zone; append Z or an offset such as +02:00")
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC)
+
+
+def parse_entity(text: str) -> tuple[str, str | None]:
+    """Split `type:id`; `type` alone means all of a type. Ids may hold colons.
+
+    Raises:
+        InvalidQuery: The type or the id is empty.
+    """
+    entity_type, colon, entity_id = text.partition(":")
+    # AWS types hold double colons: AWS::S3::Bucket:name.
+    while entity_id.startswith(":"):
+        more, colon, rest = entity_id[1:].partition(":")
+        entity_type, entity_id = f"{entity_type}::{more}", rest
+    if not entity_type or (colon and not entity_id):
+        raise InvalidQuery("entity needs the form type:id, for example order:1042")
+    return entity_type, entity_id or None
+
+
+def parse_metadata(conditions: list[str]) -> dict[str, str]:
+    """Read conditions of the form `path=value`.
+
+    Raises:
+        InvalidQuery: No equals sign, the path is wrong, or it stands twice.
+    """
+    found: dict[str, str] = {}
+    for condition in conditions:
+        path, equals, value = condition.partition("=")
+        if not equals or not path:
+            raise InvalidQuery(f"metadata condition {condition[:60]!r} needs the form path=value")
+        if path in found:
+            raise InvalidQuery(f"metadata path {path!r} stands twice; all conditions must match")
+        metadata_filter(path, value)
+        found[path] = value
+    return found
+
+
+def metadata_filter(path: str, value: str) -> dict[str, Any]:
+    """One metadata condition as a strict SQL/JSON path with its values as variables.
+
+    The value matches a JSON string of this text, and the JSON number, boolean or null it spells:
+    `3600` finds `3600`, `3.6e3` and `"3600"`, `"3600"` in quotes finds the string only.
+
+    Raises:
+        InvalidQuery: The path is not in the notation of `events/json_path.py`.
+    """
+    try:
+        steps = parse_path(path)
+    except ValueError as exc:
+        raise InvalidQuery(f"metadata {exc}") from None
+    _check_text("metadata", value)
+    accessors = "".join(
+        f"[{step}]" if isinstance(step, int) else f".{json.dumps(step)}" for step in steps
+    )
+    if "\\u0000" in accessors or re.search(r"\\ud[89a-f]", accessors):
+        raise InvalidQuery(
+            "metadata path holds a character that PostgreSQL cannot store; remove it"
+        )
+    text, spelled = _spellings(value)
+    return {
+        "path": f"strict ${accessors} ? (@ == $text || @ == $spelled)",
+        "text": text,
+        "spelled": spelled,
+    }
+
+
+def parameters(query: EventQuery) -> dict[str, Any]:
+    """Parameters of the statements in `search.sql` that do not depend on the window."""
+    given: dict[str, Any] = {name: getattr(query, name) for name in _TEXT_FILTERS}
+    given |= {"status": query.status, "tenant_id": query.tenant_id, "limit": query.limit + 1}
+    given["action_prefix"] = None
+    if query.action is not None and query.action.endswith("*"):
+        given |= {"action": None, "action_prefix": query.action[:-1]}
+    given |= _text_parameters(query.text)
+    given["metadata"] = _metadata_parameter(query.metadata)
+    after = query.after
+    given["after_timestamp"] = after.timestamp if after else None
+    given["after_tenant"] = after.tenant_id if after else None
+    given["after_id"] = after.event_id if after else None
+    return given
+
+
+def sign_cursor(query: EventQuery, position: Position, *, key: bytes, now: datetime) -> str:
+    """Make the cursor of the page after a position, for the filters of this query."""
+    payload = json.dumps(
+        [
+            _CURSOR_VERSION,
+            int((now + CURSOR_LIFETIME).timestamp()),
+            timestamp_us(position.timestamp),
+            position.tenant_id,
+            position.event_id,
+        ],
+        separators=(",", ":"),
+    ).encode()
+    return base64.urlsafe_b64encode(_mac(payload, query, key) + payload).decode().rstrip("=")
+
+
+def read_cursor(text: str, query: EventQuery, *, key: bytes, now: datetime) -> Position:
+    """Check a cursor against the filters it is used with.
+
+    Raises:
+        InvalidQuery: Forged, damaged, made for other filters, or older than a day.
+    """
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidQuery("the cursor is damaged; copy it whole, or search without it") from None
+    mac, payload = data[:_MAC_BYTES], data[_MAC_BYTES:]
+    canonical = base64.urlsafe_b64encode(data).decode().rstrip("=")
+    if canonical != text or not hmac.compare_digest(mac, _mac(payload, query, key)):
+        raise InvalidQuery(
+            "the cursor belongs to another search or was changed; repeat its filters exactly"
+        )
+    _, expires_s, microseconds, tenant_id, event_id = json.loads(payload)
+    if now.timestamp() > expires_s:
+        raise InvalidQuery("the cursor is older than a day; search again without it")
+    return Position(
+        timestamp=EARLIEST + timedelta(microseconds=microseconds),
+        tenant_id=tenant_id,
+        event_id=str(uuid.UUID(event_id)),
+    )
+
+
+def fingerprint(query: EventQuery) -> bytes:
+    """Digest of the filters; limit and position are no filters."""
+    names = ("tenant_id", "status", "text", *_TEXT_FILTERS)
+    moments = [moment and timestamp_us(moment) for moment in (query.since, query.until)]
+    filters = [moments, [getattr(query, name) for name in names], sorted(query.metadata.items())]
+    return hashlib.sha256(json.dumps(filters).encode()).digest()
+
+
+def _mac(payload: bytes, query: EventQuery, key: bytes) -> bytes:
+    signed = b"audit-platform cursor\x00" + fingerprint(query) + payload
+    return hmac.digest(key, signed, "sha256")[:_MAC_BYTES]
+
+
+def _check_text(name: str, value: str | None) -> None:
+    if value is None:
+        return
+    if not value or value == "*":
+        raise InvalidQuery(f"{name} is empty; leave the option out to match everything")
+    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidQuery(f"{name} holds a character that no event can hold; remove it")
+
+
+def _spellings(value: str) -> tuple[str, Any]:
+    """The value as a string, and as the JSON scalar it spells (kept as text if it spells none)."""
+    try:
+        spelled: Any = json.loads(value, parse_float=_Number, parse_int=_Number)
+    except (ValueError, RecursionError):
+        return value, value
+    if isinstance(spelled, str) and not isinstance(spelled, _Number):
+        return spelled, spelled
+    return value, spelled if spelled is None or isinstance(spelled, bool | _Number) else value
+
+
+class _Number(str):
+    """Text of a JSON number; never a float, so that long numbers compare exactly."""
+
+    __slots__ = ()
+
+
+def _metadata_parameter(metadata: Mapping[str, str]) -> str | None:
+    if not metadata:
+        return None
+    parts: list[str] = []
+    for path, value in metadata.items():
+        condition = metadata_filter(path, value)
+        spelled = condition["spelled"]
+        number = str(spelled) if isinstance(spelled, _Number) else json.dumps(spelled)
+        values = f'{{"text":{json.dumps(condition["text"])},"spelled":{number}}}'
+        parts.append(f'{{"path":{json.dumps(condition["path"])},"values":{values}}}')
+    return f"[{','.join(parts)}]"
+
+
+def _text_parameters(text: str | None) -> dict[str, str | None]:
+    """Case folding of what `lower()` of a C locale leaves alone: letters beyond ASCII."""
+    folded = "".join(_fold(character) for character in text or "")
+    beyond = sorted({c for c in folded if not c.isascii() and len(c.upper()) == 1})
+    beyond = [c for c in beyond if c.upper() != c]
+    return {
+        "text": folded if text else None,
+        "fold_from": "".join(c.upper() for c in beyond),
+        "fold_to": "".join(beyond),
+    }
+
+
+def _fold(character: str) -> str:
+    lower = character.lower()
+    return lower if len(lower) == 1 else character
