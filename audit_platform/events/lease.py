@@ -1,0 +1,124 @@
+"""Drain lease: take, renew, check, release; at most one drain run per shard.
+
+Here: the statements on `audit.drain_lease`. Not here: who decides to start a run
+(`sensors/stream_backlog.py`) and what a run does with its shard (`events/drain.py`).
+Guarantee: each taking-over raises the fence, and a batch commits only while its fence is the
+present one. The lease saves work; that no event is stored twice rests on its identity.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from audit_platform.db.pool import Connection
+from audit_platform.db.queries import load_queries
+from audit_platform.errors import FenceLost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to drain one shard, as long as `fence` is the present one."""
+
+    shard: int
+    run_id: str
+    fence: int
+    ttl_s: float
+
+
+class LeaseState(StrEnum):
+    """What a renewal found."""
+
+    HELD = "held"
+    STOP_REQUESTED = "stop_requested"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRow:
+    """One row of the lease table, as the sensor and `status` see it."""
+
+    shard: int
+    fence: int
+    run_id: str | None
+    expires_at: datetime | None
+    is_stop_requested: bool
+    is_live: bool
+    """Judged by the server's clock; `expires_at` is None for a lease that was never taken."""
+
+
+def take(
+    connection: Connection, *, shard: int, run_id: str, ttl_s: float, dead_run_id: str | None
+) -> Lease | None:
+    """Take the lease of a shard; None when a live run holds it.
+
+    Args:
+        connection: Of the writer, outside a transaction.
+        shard: Stream.
+        run_id: Who takes it; the same run may take its own lease again.
+        ttl_s: Seconds until it is free for others without a renewal.
+        dead_run_id: A run that Dagster reports as finished: its lease is dead at once.
+    """
+    queries = load_queries("events")
+    connection.execute(queries["add_lease_row"], {"shard": shard})
+    row = connection.execute(
+        queries["take_lease"],
+        {"shard": shard, "run_id": run_id, "ttl_s": ttl_s, "dead_run_id": dead_run_id},
+    ).fetchone()
+    if row is None:
+        return None
+    return Lease(shard=shard, run_id=run_id, fence=row[0], ttl_s=ttl_s)
+
+
+def renew(connection: Connection, lease: Lease) -> LeaseState:
+    """Extend a lease by its time to live, and say whether it is still held.
+
+    An expired lease that nobody took is extended too: its fence is still the present one.
+    """
+    row = connection.execute(
+        load_queries("events")["renew_lease"],
+        {"shard": lease.shard, "fence": lease.fence, "ttl_s": lease.ttl_s},
+    ).fetchone()
+    if row is None:
+        return LeaseState.LOST
+    return LeaseState.STOP_REQUESTED if row[0] else LeaseState.HELD
+
+
+def check_fence(connection: Connection, *, shard: int, fence: int) -> None:
+    """Hold the lease row until the present transaction ends.
+
+    Raises:
+        FenceLost: Another run took the shard; nothing of this transaction may be committed.
+    """
+    found = connection.execute(
+        load_queries("events")["check_fence"], {"shard": shard, "fence": fence}
+    ).fetchone()
+    if found is None:
+        raise FenceLost(shard=shard, fence=fence)
+
+
+def release(connection: Connection, lease: Lease) -> None:
+    """Free the shard for the next run; does nothing when the lease is lost already."""
+    connection.execute(
+        load_queries("events")["release_lease"], {"shard": lease.shard, "fence": lease.fence}
+    )
+
+
+def request_stop(connection: Connection) -> int:
+    """Ask every live drain run to end after its present batch; returns how many were asked."""
+    return connection.execute(load_queries("events")["request_stop"]).rowcount
+
+
+def read_leases(connection: Connection) -> list[LeaseRow]:
+    """Read all leases, in order of shards."""
+    rows = connection.execute(load_queries("events")["read_leases"]).fetchall()
+    return [
+        LeaseRow(
+            shard=shard,
+            fence=fence,
+            run_id=run_id,
+            expires_at=expires_at,
+            is_stop_requested=stop,
+            is_live=is_live,
+        )
+        for shard, fence, run_id, expires_at, stop, is_live in rows
+    ]
