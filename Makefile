@@ -88,7 +88,7 @@ check-sql: $(SYNCED) ## sqlfluff over queries and migrations
 
 .PHONY: check-style
 check-style: $(SYNCED) ## the checks of tests/architecture, those that need no service
-	$(BIN)/pytest -n 0 -q tests/architecture -m "not integration"
+	$(BIN)/pytest -n 0 -q --tb=short tests/architecture -m "not integration"
 
 ##@ Change it
 

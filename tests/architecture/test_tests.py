@@ -5,10 +5,11 @@ import re
 
 import pytest
 
-from tests.architecture.source_tree import TEST_MODULES, Module, dotted
+from tests.architecture.source_tree import TEST_MODULES, TESTS, Module, dotted
 
+# Directories whose tests need more than this process; the marker has the directory's name.
+TIERS = {"integration", "contract", "dagster", "acceptance", "chaos"}
 SLEEPS = {"time.sleep", "asyncio.sleep", "sleep"}
-PATCHES = {"setattr", "patch", "object"}
 MIN_WORDS = 3
 
 every_test_module = pytest.mark.parametrize("module", TEST_MODULES, ids=lambda module: module.name)
@@ -67,3 +68,13 @@ def test_test_name_is_a_sentence(module: Module) -> None:
     ]
 
     assert not short, "say the behaviour: test_replayed_batch_inserts_nothing"
+
+
+@every_test_module
+def test_tier_of_a_test_is_its_directory(module: Module) -> None:
+    tier = module.path.relative_to(TESTS).parts[0]
+    if tier not in TIERS or not module.path.name.startswith("test_"):
+        pytest.skip("no tier that needs a marker")
+    marks = {dotted(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+
+    assert f"pytest.mark.{tier}" in marks, f"add `pytestmark = pytest.mark.{tier}`"
