@@ -12,7 +12,13 @@ TIERS = {"integration", "contract", "dagster", "acceptance", "chaos"}
 SLEEPS = {"time.sleep", "asyncio.sleep", "sleep"}
 MIN_WORDS = 3
 
+FILES_WITH_TESTS = [module for module in TEST_MODULES if module.path.name.startswith("test_")]
+
 every_test_module = pytest.mark.parametrize("module", TEST_MODULES, ids=lambda module: module.name)
+
+
+def _tier(module: Module) -> str:
+    return module.path.relative_to(TESTS).parts[0]
 
 
 def _calls(module: Module) -> list[ast.Call]:
@@ -55,10 +61,8 @@ def test_unittest_mock_is_not_used(module: Module) -> None:
     assert not mocks, "PostgreSQL and Redis are the real ones; our own parts take plain objects"
 
 
-@every_test_module
+@pytest.mark.parametrize("module", FILES_WITH_TESTS, ids=lambda module: module.name)
 def test_test_name_is_a_sentence(module: Module) -> None:
-    if not module.path.name.startswith("test_"):
-        pytest.skip("no tests inside")
     short = [
         name
         for name, node in module.public_definitions()
@@ -70,11 +74,13 @@ def test_test_name_is_a_sentence(module: Module) -> None:
     assert not short, "say the behaviour: test_replayed_batch_inserts_nothing"
 
 
-@every_test_module
+@pytest.mark.parametrize(
+    "module",
+    [module for module in FILES_WITH_TESTS if _tier(module) in TIERS],
+    ids=lambda module: module.name,
+)
 def test_tier_of_a_test_is_its_directory(module: Module) -> None:
-    tier = module.path.relative_to(TESTS).parts[0]
-    if tier not in TIERS or not module.path.name.startswith("test_"):
-        pytest.skip("no tier that needs a marker")
+    tier = _tier(module)
     marks = {dotted(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
 
     assert f"pytest.mark.{tier}" in marks, f"add `pytestmark = pytest.mark.{tier}`"
