@@ -1,0 +1,125 @@
+"""Audit Platform: what lives where, in reading order; this module imports nothing.
+
+An event: `client` → `events.stream` (Redis) → `sensors.stream_backlog` → `jobs.ingest` →
+`events.drain`: read, frame, COPY with the ledger in one transaction, acknowledge → `search`.
+Upper layers import lower ones; the contract in pyproject.toml says who may import whom.
+(pure): no clock, no I/O, no randomness.
+
+settings.py                 every setting; the only reader of the environment
+errors.py                   the error tree: cause, remedy, retryable
+crash_points.py             named points where tests kill the process; inert unless armed
+events/                     PATH 1: from the stream to PostgreSQL
+  event.py                  AuditEvent: fields, limits, wire form (pure)
+  identity.py               UUIDv7 from the event's own timestamp; ids of external sources (pure)
+  policy.py                 durability classes, batching presets, shards (pure)
+  stream.py                 Redis Streams edge: append, backlog, read, claim, acknowledge
+  split_rows.py             open or late: which partition takes a row
+  copy_text.py              frame to the bytes of COPY text (pure)
+  copy_rows.py              the consumer transaction: one batch with its ledger row
+  merge_rows.py             merge path: through a stage, when rows exist already
+  ledger.py                 ledger of one batch: counts, dead letters, ranges, Merkle root
+  dead_letter.py            bad events: encrypt, keep, count, list
+  lease.py                  one drain run per shard: take, renew, check the fence, release
+  batch.py                  when to flush, how much to read, how to halve (pure)
+  intake.py                 reader thread of a drain: read, decode, hand over
+  hand_over.py              bounded hand-over between two threads, errors included
+  drain_loop.py             storing thread of a drain: store, acknowledge, until a reason to end
+  drain.py                  drain of one shard, from settings to summary; the job calls this
+  tally.py                  what a drain run did: since the last report, in total (pure)
+  writer_session.py         the writer's connection of a run, replaced when broken
+  back_off.py               waiting between attempts, with jitter, ended by a stop
+  stop_signal.py            SIGTERM as a stop flag, for one block
+  mapping.py                foreign records to events and back (pure)
+  mapping_rules.py          form and validation of a mapping file
+  mapping_values.py         foreign values as columns take them (pure)
+  mapping_identity.py       id of a foreign record's event (pure)
+  json_path.py              paths into JSON text that keep untouched bytes (pure)
+  mappings/                 foreign formats as data, one .yaml each
+  json_text.py              Judges the JSON text of one event precisely (pure)
+  reject.py                 Why an event cannot be stored (pure)
+  wire_time.py              Reads event times in every accepted form (pure)
+client/                     the producer SDK; imports neither Polars nor Dagster nor psycopg
+  buffer.py                 Bounded memory buffer
+  stats.py                  What a client reports about itself
+search/                     questions about stored events
+  query.py                  filters and signed keyset cursor (pure)
+  hot.py                    searches in PostgreSQL, late rows included
+retention/                  life of the partitions
+  partition.py              names, bounds, what is due (pure)
+  lifecycle.py              creates partitions by ATTACH; writers never wait
+  ledger.py                 compares the ledger with the rows it speaks of
+integrity/                  tamper evidence
+  leaf.py                   canonical text and leaf hash of an event (pure)
+  merkle.py                 Merkle root over leaves (pure)
+privacy/                    redaction before bytes leave the process
+  redact.py                 secrets out of an event, by key and by pattern (pure)
+  key_names.py              keys whose values are secret (pure)
+  patterns.py               secrets inside text: cards, tokens, headers, URLs (pure)
+db/                         PostgreSQL edge
+  pool.py                   connections by role, transactions, sqlstate to errors
+  queries.py                loads the named queries
+  queries/                  named SQL by area
+  migrate.py                brings a server to the current schema
+  migrations/               Alembic; each revision executes one .sql file
+    env.py                  one transaction per revision, short lock time-outs
+    run_sql.py              executes one .sql file
+    sql/                    DDL, `NNNN_what.sql`, forward only
+    versions/               one Alembic revision per .sql file
+  dagster_storage.py        database and login of Dagster's own storage
+observability/              logs of our own processes
+  log.py                    one JSON object per line on standard error
+selfcheck.py                is it safe to start, is it well; `audit-platform doctor`
+resources.py                Dagster resources to the plain objects above
+failures.py                 errors to Dagster failures
+assets/                     what the platform keeps, as Dagster shows it
+  audit_event.py            event tables and stream, as external assets
+  table_partitions.py       partitions kept ready ahead
+  checks.py                 checks: what is wrong and what to do
+  columns.py                column schemas of the asset pages
+jobs/                       what Dagster launches
+  ingest.py                 one drain run of one shard
+  observation.py            how often a run reports, and what (pure)
+  maintenance.py            partitions ahead, checks
+sensors/                    state, decision, translation
+  decision.py               when a shard needs a run, which runs are dead (pure)
+  gather.py                 the state that the sensors decide on
+  stream_backlog.py         Sensor `stream_backlog`
+  reaper.py                 Sensor `reaper`: reports drain runs failed that nothing executes any
+schedules.py                Schedules: when maintenance runs, each with the reason for its hour
+definitions.py              The Dagster code location
+cli/                        `audit-platform`: one file per command group
+local/                      everything embedded, the supervisor and the demo
+  supervisor.py             starts everything, keeps it running, stops it in order
+  platform_plan.py          which services are ours, their ports and URLs
+  platform_state.py         lock, `platform.json` and `platform.env` of a data directory
+  platform_secrets.py       passwords and keys, made once
+  prepare.py                databases, roles, partitions and groups, before Dagster starts
+  children.py               command line and environment of each process
+  keeper.py                 starts children and starts dead ones again
+  restart.py                when to start a dead process again (pure)
+  guardian.py               clears up when the supervisor is killed
+  leftovers.py              clears up when the guardian was killed too
+  stopping.py               stop order: who launches first, who stores last
+  processes.py              one child: start, log, signal, kill with its group
+  readiness.py              does a process answer, and the one line when not
+  log_lines.py              lines that an operator should see (pure)
+  ports.py                  is a port free, which one to take
+  binaries.py               bundled PostgreSQL and Redis, readable by whoever runs them
+  postgres.py               embedded PostgreSQL: initialise, start, stop; never as root
+  redis.py                  embedded Redis: configure, start, stop
+  dagster_home.py           Dagster's home directory and instance
+  traffic.py                demo: who produces how much (pure)
+  traffic_application.py    demo: applications that log through the SDK
+  traffic_balance.py        demo: is everything taken also stored, by sets of ids (pure)
+  traffic_catalogue.py      demo: tenants, people, actions, requests (pure)
+  traffic_faults.py         demo: broken events of each kind (pure)
+  traffic_found.py          demo: what the database holds afterwards
+  traffic_history.py        demo: what the queue has taken, one line each
+  traffic_legacy.py         demo: programs that write to the queue without the SDK
+  traffic_place.py          demo: its own data directory and settings
+  traffic_process.py        demo: producer processes, started, counted, stopped
+  traffic_records.py        demo: flat records and their JSON (pure)
+  traffic_run.py            demo: one run against a running platform
+  traffic_schedule.py       demo: nights, office hours, bursts (pure)
+  traffic_values.py         demo: metadata and changed fields (pure)
+"""
