@@ -3,7 +3,7 @@
 
 -- name: lock_partition_ddl
 -- description: One process at a time changes partitions; the lock ends with the transaction
-select pg_advisory_xact_lock(%(key)s)
+select pg_advisory_xact_lock(%(key)s);
 
 -- name: list_partitions
 -- description: List the life cycle with what the catalog says: is the table a partition right now
@@ -20,7 +20,7 @@ select
             and i.inhrelid = to_regclass('audit.' || quote_ident(p.name))
     ) as is_attached
 from audit.partition as p
-order by p.lo
+order by p.lo;
 
 -- name: inspect_partition
 -- description: Tell whether a table of this name exists and whether it is a partition
@@ -32,13 +32,13 @@ select
         where
             i.inhparent = 'audit.event'::regclass
             and i.inhrelid = to_regclass('audit.' || quote_ident(%(name)s))
-    ) as is_attached
+    ) as is_attached;
 
 -- name: record_partition
 -- description: Open the life cycle of a partition; a row that is there already stays as it is
 insert into audit.partition (name, lo, hi)
 values (%(name)s, %(lo)s, %(hi)s)
-on conflict (name) do nothing
+on conflict (name) do nothing;
 
 -- name: find_granted_partitions
 -- description: Partitions somebody besides the owner may touch, past the views; none may exist
@@ -52,7 +52,7 @@ where
         from aclexplode(c.relacl) as a
         where a.grantee <> c.relowner
     )
-order by name
+order by name;
 
 -- name: count_batch_rows
 -- description: Compare the newest ledger rows with the rows stored under their batch ids
@@ -85,4 +85,4 @@ select
     coalesce(s.n_stored, 0) as n_stored
 from recent as r
 left join stored as s on r.batch_id = s.batch_id
-order by r.committed_at desc
+order by r.committed_at desc;

@@ -1,0 +1,1 @@
+"""Jobs: what Dagster launches; bodies call the domain and return counts."""

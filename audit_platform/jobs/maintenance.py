@@ -1,0 +1,43 @@
+"""Jobs that keep the tables well: partitions ahead, and the checks.
+
+Here: which assets and checks run together. Not here: when (`schedules.py`), what they do
+(`assets/`). All run in one process: their work is a few statements.
+"""
+
+from typing import Final
+
+import dagster as dg
+
+from audit_platform.assets.checks import (
+    ledger_conservation,
+    partition_runway,
+    partitions_owner_only,
+)
+from audit_platform.assets.table_partitions import table_partitions
+
+LANE_TAG: Final = "audit/lane"
+_TAGS: Final = {LANE_TAG: "maintenance", "dagster/max_runtime": "600"}
+
+create_partitions = dg.define_asset_job(
+    "create_partitions",
+    selection=dg.AssetSelection.assets(table_partitions),
+    description="Create the partitions that are due, then check the runway.",
+    executor_def=dg.in_process_executor,
+    tags=_TAGS,
+)
+
+check_partitions = dg.define_asset_job(
+    "check_partitions",
+    selection=dg.AssetSelection.checks(partition_runway, partitions_owner_only),
+    description="Check that enough partitions exist and that nobody may touch them directly.",
+    executor_def=dg.in_process_executor,
+    tags=_TAGS,
+)
+
+check_ledger = dg.define_asset_job(
+    "check_ledger",
+    selection=dg.AssetSelection.checks(ledger_conservation),
+    description="Compare the newest ledger rows with the rows stored under their batch ids.",
+    executor_def=dg.in_process_executor,
+    tags=_TAGS,
+)

@@ -1,0 +1,93 @@
+"""Dagster resources: settings, and the plain objects that the domain works with.
+
+Here: thin wrappers, so that tests and the launchpad can hand in other settings. Not here: any
+logic, any pool that outlives a block. Nothing is read or connected before a body asks.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from audit_platform.db.pool import OWNER_ROLE, Connection, connected
+from audit_platform.events.stream import Backlog
+from audit_platform.settings import Settings, load_settings
+
+
+class SettingsResource(dg.ConfigurableResource):
+    """Settings of the platform, read from the environment when asked."""
+
+    overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Settings by field name that win over the environment; for tests.",
+    )
+
+    def load(self) -> Settings:
+        """Read all sources now, so that a long-lived code server sees changes.
+
+        Raises:
+            InvalidSetting: Names the variable, the problem and the accepted range.
+        """
+        return load_settings(**self.overrides)
+
+
+class DatabaseResource(dg.ConfigurableResource):
+    """Connections to PostgreSQL, one per block, by role."""
+
+    settings: dg.ResourceDependency[SettingsResource]
+
+    @contextmanager
+    def owner(self, application: str) -> Iterator[Connection]:
+        """Connect as maintenance and take on the owner: partitions, checks.
+
+        Raises:
+            InvalidSetting: No URL is set.
+            DatabaseUnavailable: PostgreSQL does not answer.
+        """
+        url = self.settings.load().database_url_of("maint")
+        with connected(url, application=application, role=OWNER_ROLE) as conn:
+            yield conn
+
+    @contextmanager
+    def writer(self, application: str) -> Iterator[Connection]:
+        """Connect as the ingest job does: leases.
+
+        Raises:
+            InvalidSetting: No URL is set.
+            DatabaseUnavailable: PostgreSQL does not answer.
+        """
+        url = self.settings.load().database_url_of("writer")
+        with connected(url, application=application) as conn:
+            yield conn
+
+
+class StreamResource(dg.ConfigurableResource):
+    """The sensor's view of the Redis streams."""
+
+    settings: dg.ResourceDependency[SettingsResource]
+
+    @contextmanager
+    def backlog(self) -> Iterator[Backlog]:
+        """Connect as the sensor user, which can look and wait but not take."""
+        settings = self.settings.load()
+        backlog = Backlog(
+            settings.redis_url_of("sensor"),
+            key_prefix=settings.key_prefix,
+            block_ms=settings.sensor_block_ms,
+        )
+        try:
+            yield backlog
+        finally:
+            backlog.close()
+
+
+def platform_resources() -> dict[str, object]:
+    """Resources by the name that bodies ask for."""
+    settings = SettingsResource()
+    return {
+        "settings": settings,
+        "database": DatabaseResource(settings=settings),
+        "stream": StreamResource(settings=settings),
+    }

@@ -1,0 +1,46 @@
+"""Schedules: when maintenance runs, each with the reason for its hour.
+
+Here: cron lines, in UTC because partitions begin and end there. Not here: what the jobs do. All
+are on by default; a missed tick is visible, which an automation condition would hide.
+"""
+
+from typing import Final
+
+import dagster as dg
+
+from audit_platform.jobs.maintenance import check_ledger, check_partitions, create_partitions
+
+_RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
+_UTC: Final = "UTC"
+
+partitions_daily = dg.ScheduleDefinition(
+    name="partitions_daily",
+    job=create_partitions,
+    # The day has just turned, so the horizon is a day short; 20 minutes past, because on the hour
+    # everybody's reports run; and a failure leaves the whole working day to notice it.
+    cron_schedule="20 0 * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="00:20 UTC: create partitions right after the UTC day has turned.",
+)
+
+runway_hourly = dg.ScheduleDefinition(
+    name="runway_hourly",
+    job=check_partitions,
+    # Hourly partitions may be used up within hours; ten minutes before the hour, so that the alarm
+    # comes before the partition that is missing is needed.
+    cron_schedule="50 * * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="Ten minutes before each hour: are enough partitions ahead?",
+)
+
+ledger_hourly = dg.ScheduleDefinition(
+    name="ledger_hourly",
+    job=check_ledger,
+    # Reads the newest partition: apart from the two above, so that it never delays them.
+    cron_schedule="35 * * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="35 minutes past each hour: do the newest ledger rows equal the stored rows?",
+)

@@ -1,0 +1,110 @@
+"""Sensor `stream_backlog`: requests a drain run for each shard that has entries and no drain.
+
+Here: gather, decide, translate; and waiting for an entry inside the tick, which is what makes a
+drain start within seconds of the first event. Not here: the decision (`sensors/decision.py`).
+It never moves data and keeps no cursor: the consumer group knows what was delivered. Its requests
+carry no run key, because a key would block its shard for ever after one failed run.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import dagster as dg
+
+from audit_platform.db.pool import Connection
+from audit_platform.errors import AuditPlatformError
+from audit_platform.events.stream import Backlog, ShardBacklog
+from audit_platform.jobs.ingest import (
+    DRAIN_OP,
+    MAX_RUNTIME_MARGIN_S,
+    MAX_RUNTIME_TAG,
+    SHARD_TAG,
+    ingest,
+)
+from audit_platform.resources import DatabaseResource, SettingsResource, StreamResource
+from audit_platform.sensors.decision import (
+    Decision,
+    DrainRequest,
+    Launch,
+    StreamState,
+    Wait,
+    decide,
+)
+from audit_platform.sensors.gather import gather_shards, read_backlogs
+from audit_platform.settings import Settings
+
+# The daemon's loop runs every 5 s whatever this says; 5 would now and then miss a turn by jitter.
+MINIMUM_INTERVAL_S: Final = 1
+
+_TEXT: Final = """
+Looks at every Redis stream and requests a run of `ingest` where entries wait and nothing drains.
+
+While all is idle a tick waits up to 9.5 s for the first entry, so that a drain starts at once.
+Every skipped tick says why in one sentence.
+"""
+
+
+@dg.sensor(
+    name="stream_backlog",
+    job=ingest,
+    description=_TEXT,
+    minimum_interval_seconds=MINIMUM_INTERVAL_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def stream_backlog(
+    context: dg.SensorEvaluationContext,
+    settings: SettingsResource,
+    database: DatabaseResource,
+    stream: StreamResource,
+) -> dg.SensorResult:
+    """Run one tick: decide, wait where nothing is to do, decide once more."""
+    values = settings.load()
+    try:
+        with stream.backlog() as backlog, database.writer("stream_backlog") as conn:
+            decision = _decide_and_wait(context.instance, conn, backlog, values)
+    except AuditPlatformError as exc:
+        # An outage of a service is no defect of the sensor: say it, and look again in 5 s.
+        if not exc.retryable:
+            raise
+        return dg.SensorResult(skip_reason=f"{exc.message} The next tick looks again.")
+    return _translate(decision, values)
+
+
+def _decide_and_wait(
+    instance: dg.DagsterInstance, conn: Connection, backlog: Backlog, settings: Settings
+) -> Decision:
+    found, decision = _look(instance, conn, backlog, settings)
+    if not isinstance(decision, Wait) or decision.block_ms == 0:
+        return decision
+    # From the ids of the first look, never `$`: an entry that came in between ends the wait.
+    last_ids = {one.shard: one.last_id for one in found if one.shard in decision.shards}
+    backlog.wait(last_ids, decision.block_ms)
+    return _look(instance, conn, backlog, settings)[1]
+
+
+def _look(
+    instance: dg.DagsterInstance, conn: Connection, backlog: Backlog, settings: Settings
+) -> tuple[list[ShardBacklog], Decision]:
+    found = read_backlogs(backlog, range(settings.shards))
+    now = datetime.now(UTC)
+    shards = gather_shards(instance, conn, found, now)
+    state = StreamState(now=now, block_ms=settings.sensor_block_ms, shards=shards)
+    return found, decide(state)
+
+
+def _translate(decision: Decision, settings: Settings) -> dg.SensorResult:
+    if isinstance(decision, Launch):
+        requests = [_run_request(one, settings) for one in decision.requests]
+        return dg.SensorResult(run_requests=requests)
+    return dg.SensorResult(skip_reason=decision.reason)
+
+
+def _run_request(request: DrainRequest, settings: Settings) -> dg.RunRequest:
+    config: dict[str, int | str] = {"shard": request.shard}
+    if request.dead_run_id is not None:
+        config["dead_run_id"] = request.dead_run_id
+    max_runtime_s = round(settings.drain_lifetime_s) + MAX_RUNTIME_MARGIN_S
+    return dg.RunRequest(
+        run_config={"ops": {DRAIN_OP: {"config": config}}},
+        tags={SHARD_TAG: str(request.shard), MAX_RUNTIME_TAG: str(max_runtime_s)},
+    )
