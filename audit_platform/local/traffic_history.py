@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 _SUFFIX: Final = ".history"
@@ -36,14 +35,8 @@ class History:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.save()
-        self._file.close()
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def note(self, taken: Taken, key: str, kind: str = "") -> None:
         """Add one line.
@@ -55,10 +48,11 @@ class History:
         """
         self._file.write(f"{taken}\t{key}\t{kind}\n")
 
-    def save(self) -> None:
-        """Bring all lines to the disk."""
+    def close(self) -> None:
+        """Bring all lines to the disk and close."""
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._file.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

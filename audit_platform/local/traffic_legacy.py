@@ -8,10 +8,10 @@ Guarantee: bytes are fixed before their first send, and repeated unchanged until
 """
 
 import random
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from audit_platform.errors import QueueFull, QueueUnavailable
@@ -19,6 +19,7 @@ from audit_platform.events.stream import Appender, BatchEntry
 from audit_platform.local.traffic_catalogue import draw_request
 from audit_platform.local.traffic_faults import FAULTS, event_key
 from audit_platform.local.traffic_history import History, Taken
+from audit_platform.local.traffic_process import Queue, Signals
 from audit_platform.local.traffic_records import (
     Record,
     records_of,
@@ -66,64 +67,61 @@ class _Sending:
 class LegacySender:
     """Sends with patience and writes the history."""
 
-    def __init__(
-        self, appender: Appender, history: History, *, advance: Callable[[int], None]
-    ) -> None:
-        """Take the edges.
-
-        Args:
-            appender: Edge to Redis.
-            history: Where each taken event is noted.
-            advance: Called with the number of newly taken events.
-        """
+    def __init__(self, appender: Appender, history: History, signals: Signals) -> None:
+        """Take the edges."""
         self._appender = appender
         self._history = history
-        self._advance = advance
+        self._signals = signals
 
     def send_single(self, sending: _Sending) -> None:
         """Put one event as an entry of its own."""
-        _until_taken(lambda: self._appender.append_event(_SHARD, sending.raw))
+        self._until_taken(lambda: self._appender.append_event(_SHARD, sending.raw))
         self._note(sending)
 
-    def send_batch(self, sendings: Sequence[_Sending], *, received: datetime) -> None:
+    def send_batch(self, sendings: Sequence[_Sending]) -> None:
         """Put up to 1,000 events as one entry without stamps."""
         entry = BatchEntry(
             shard=_SHARD,
             ndjson=b"\n".join(sending.raw for sending in sendings),
             count=len(sendings),
-            received_ms=int(received.timestamp() * 1000),
+            received_ms=int(datetime.now(UTC).timestamp() * 1000),
         )
-        _until_taken(lambda: self._appender.append_batch(entry))
+        self._until_taken(lambda: self._appender.append_batch(entry))
         for sending in sendings:
             self._note(sending)
+
+    def _until_taken(self, send: Callable[[], object]) -> None:
+        while True:
+            try:
+                send()
+            except (QueueUnavailable, QueueFull):
+                # The entry may be in the stream; the same bytes again do no harm.
+                self._signals.wait(_RETRY_S)
+            else:
+                return
 
     def _note(self, sending: _Sending) -> None:
         self._history.note(sending.taken, sending.key, sending.kind)
         if sending.taken is not Taken.RESENT:
-            self._advance(1)
+            self._signals.advance(1)
 
 
 def run_legacy(
-    plan: LegacyPlan, sender: LegacySender, *, rng: random.Random, now: Callable[[], datetime]
+    *, queue: Queue, history_dir: Path, plan: LegacyPlan, seed: int, signals: Signals
 ) -> None:
-    """Send everything of a plan, mixed, some of it twice.
-
-    Args:
-        plan: What to send.
-        sender: How.
-        rng: Seeded by the caller.
-        now: Clock; broken events are placed around it.
-    """
-    singles = [
-        *_good(plan, rng),
-        *_late(plan, rng),
-        *_bad(plan, rng, now()),
-    ]
+    """Send everything of a plan, mixed, some of it twice."""
+    rng = random.Random(seed)  # noqa: S311 - repeatable content, no secret
+    singles = [*_good(plan, rng), *_late(plan, rng), *_bad(plan, rng, datetime.now(UTC))]
     rng.shuffle(singles)
-    for sending in _some_twice(singles, rng):
-        sender.send_single(sending)
-    for batch in _batches(plan, rng):
-        sender.send_batch(batch, received=now())
+    with (
+        Appender(queue.redis_url, key_prefix=queue.key_prefix) as appender,
+        History(history_dir, "crm-classic") as history,
+    ):
+        sender = LegacySender(appender, history, signals)
+        for sending in _some_twice(singles, rng):
+            sender.send_single(sending)
+        for batch in _batches(plan, rng):
+            sender.send_batch(batch)
 
 
 def _good(plan: LegacyPlan, rng: random.Random) -> Iterator[_Sending]:
@@ -187,20 +185,3 @@ def _records(plan: LegacyPlan, rng: random.Random, count: int) -> Iterator[Recor
 
 def _one_record(rng: random.Random, moment: datetime) -> Record:
     return next(records_of(rng, draw_request(rng), moment))
-
-
-def _until_taken(send: Callable[[], object]) -> None:
-    waiting = threading.Event()
-    while True:
-        try:
-            send()
-        except (QueueUnavailable, QueueFull):
-            # The entry may be in the stream; the same bytes again do no harm.
-            waiting.wait(_RETRY_S)
-        else:
-            return
-
-
-def utc_now() -> datetime:
-    """The clock of the running demo."""
-    return datetime.now(UTC)

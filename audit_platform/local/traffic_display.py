@@ -1,0 +1,142 @@
+"""What people see of a demo: progress bars, the table of figures, what to try next.
+
+Here: rich renderables made from plain values. Not here: when they are shown (`cli/demo.py`).
+"""
+
+from pathlib import Path
+from typing import Final, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from audit_platform.local.traffic_faults import FAULTS
+from audit_platform.local.traffic_run import Position, Report
+
+_MANY: Final = 10
+
+
+class Bars:
+    """Two bars: accepted by the queue, and found its place in the database."""
+
+    def __init__(self, console: Console, *, total: int) -> None:
+        """Show nothing yet.
+
+        Args:
+            console: Where to.
+            total: Events of the whole run.
+        """
+        self._progress = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._accepted = self._progress.add_task("accepted", total=total)
+        self._settled = self._progress.add_task("stored", total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._progress.stop()
+
+    def show(self, position: Position) -> None:
+        """Move the bars."""
+        self._progress.update(self._accepted, completed=position.accepted)
+        self._progress.update(self._settled, completed=position.settled)
+
+
+def report_table(report: Report) -> RenderableType:
+    """One table with everything that happened."""
+    balance, ledger = report.balance, report.ledger
+    table = Table(title="What became of the events", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    table.add_row("accepted", _count(balance.accepted_count), _of_files(report.imported_count))
+    table.add_row("stored", _count(balance.stored_count), "rows of audit.event")
+    table.add_row(
+        "late", _count(balance.late_count), "no partition that old; searchable all the same"
+    )
+    table.add_row("dead letters", _count(balance.dead_count), "kept with their bytes, encrypted")
+    for reason, count in sorted(report.dead_by_reason.items()):
+        table.add_row(f"  {reason}", _count(count), _kinds(reason))
+    table.add_row(
+        "duplicates absorbed",
+        _count(ledger.duplicate_count),
+        f"{report.accepted.resent_count:,} events were sent twice on purpose",
+    )
+    table.add_section()
+    table.add_row("rate", f"{report.events_per_s:,.0f}/s", "first event sent to last commit")
+    table.add_row("lag p50", _seconds(report.lag.lag_p50_s), "taken by the queue → stored")
+    table.add_row("lag p99", _seconds(report.lag.lag_p99_s), "the start of the first run included")
+    table.add_row(
+        "Dagster runs",
+        _count(ledger.run_count),
+        f"{ledger.batch_count:,} transactions, ledger in each",
+    )
+    return table
+
+
+def verdict(report: Report) -> RenderableType:
+    """Whether every id is accounted for; names those that are not."""
+    if report.balance.is_even:
+        sentence = (
+            f"Balance by sets of ids: {report.balance.accepted_count:,} accepted = stored + late + "
+            "dead letters; 0 missing, 0 unexpected, 0 twice."
+        )
+        return Text(sentence, style="green")
+    lines = [Text("Balance by sets of ids: NOT even.", style="bold red")]
+    lines += [Text(line, style="red") for line in report.balance.differences()]
+    return Group(*lines)
+
+
+def next_steps(data_dir: Path, ui_url: str) -> RenderableType:
+    """URLs and commands to try while the demo runs."""
+    shown = _relative(data_dir)
+    prefix = f"AUDIT_DATA_DIR={shown} .venv/bin/audit-platform"
+    steps = (
+        ("the Dagster UI", ui_url),
+        ("its runs", f"{ui_url}/runs"),
+        ("the event asset, with plots", f"{ui_url}/assets/audit_event"),
+        ("failures of the bank", f"{prefix} search --tenant polar-bank --status failure"),
+        ("one contact's history", f"{prefix} search --tenant harbor-foods --entity contact"),
+        ("follow what happens now", f"{prefix} tail"),
+        ("how the platform is", f"{prefix} status"),
+    )
+    table = Table(
+        title="Try next, in another terminal", show_header=False, box=None, title_justify="left"
+    )
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for what, how in steps:
+        table.add_row(what, how)
+    return table
+
+
+def _kinds(reason: str) -> str:
+    kinds = [kind for kind, fault in FAULTS.items() if fault.reason == reason]
+    return f"sent on purpose: {', '.join(kinds)}" if kinds else "not sent on purpose"
+
+
+def _of_files(count: int) -> str:
+    return f"{count:,} of them from CloudTrail files" if count else "by the queue"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value * 1000:,.0f} ms" if value < _MANY else f"{value:,.1f} s"
+
+
+def _relative(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
