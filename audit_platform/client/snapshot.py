@@ -1,0 +1,282 @@
+"""Arguments of one call → bytes of one event: checked, redacted, fixed (pure but for the clock).
+
+Here: the order of the steps. Not here: single arguments (`client/fields.py`), secrets
+(`privacy/redact.py`), numbering and room (`client/buffer.py`).
+Guarantee: what is returned holds no reference to the caller's objects, so that changing them later
+changes nothing; `events/event.to_wire` gives equal JSON for the same event.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, cast
+
+from audit_platform.client import fields
+from audit_platform.client.draft import SETTERS, Draft
+from audit_platform.client.scope import INHERITED_FIELDS, Scope
+from audit_platform.errors import InvalidEvent
+from audit_platform.events import identity
+from audit_platform.events.event import JSON_FIELDS, TEXT_LIMITS, ActorType, check_text
+from audit_platform.events.policy import Durability
+from audit_platform.privacy.patterns import SHORTEST_SECRET, redact_text
+from audit_platform.privacy.redact import Redactor
+
+_encode = json.JSONEncoder(
+    ensure_ascii=False,
+    allow_nan=False,
+    # The redactor bounds the depth before, so that a cycle never gets here.
+    check_circular=False,
+    separators=(",", ":"),
+    default=fields.plain,
+).encode
+_NUL: Final = "\\u0000"
+_NO_REDACTION: Final = frozenset({"tenant_id"})
+"""A tenant decides who may read: replacing a part of it would move the event."""
+
+_NEVER_EMPTY: Final = frozenset({"action", "source", "tenant_id"})
+"""An empty text in any other field counts as not given: forms and headers are often empty."""
+
+
+class Snapshot(NamedTuple):
+    """One event ready for the buffer; a tuple, since one is made per call."""
+
+    tenant_id: str
+    durability: Durability
+    payload: bytes
+
+
+class Snapshots:
+    """Turns arguments into events with the defaults of one client; safe to share."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: str,
+        source: str,
+        context: Mapping[str, object],
+        redactor: Redactor,
+        tail74: Callable[[], int],
+        max_event_bytes: int,
+    ) -> None:
+        """Take what every event of a client has in common.
+
+        Args:
+            tenant_id: Tenant of events that name none.
+            source: Source of events that name none.
+            context: Where the client runs; under every event's own context.
+            redactor: Takes secrets out.
+            tail74: Gives 74 random bits.
+            max_event_bytes: Largest event in wire form.
+        """
+        self._redactor, self._tail74, self._max_event_bytes = redactor, tail74, max_event_bytes
+        self._second = (-1, "")
+        self._base: dict[str, object] = {
+            "id": "",
+            "timestamp": "",
+            "tenant_id": tenant_id,
+            "source": source,
+            "action": "",
+            "actor_type": ActorType.USER.value,
+        }
+        self.root = Scope(fields={}, context=context, context_json=_encode(dict(context)))
+
+    def snapshot(
+        self, action: object, arguments: Mapping[str, object], scope: Scope | None
+    ) -> Snapshot:
+        """Fix one event.
+
+        Raises:
+            InvalidEvent: Names the argument, the problem and the remedy.
+        """
+        scope = scope or self.root
+        draft = Draft({**self._base, **scope.fields})
+        record = draft.record
+        self._set_text(draft, "action", action)
+        for name, value in arguments.items():
+            if value is not None:
+                self._set(draft, name, value)
+        self._identify(draft)
+        context_json = scope.context_json
+        if draft.context is not None:
+            own = cast("Mapping[str, object]", draft.context)
+            context_json = self._json("context", {**scope.context, **own})
+        return Snapshot(
+            cast("str", record["tenant_id"]), draft.durability, self._payload(record, context_json)
+        )
+
+    def scope(self, parent: Scope | None, names: Mapping[str, object]) -> Scope:
+        """Check and redact what a `with context(...)` block adds, once for all its events.
+
+        Raises:
+            InvalidEvent: Names the argument, the problem and the remedy.
+        """
+        parent = parent or self.root
+        draft = Draft(dict(parent.fields))
+        context = dict(parent.context)
+        for name, value in names.items():
+            if name not in INHERITED_FIELDS:
+                context[name] = value
+            elif value is not None:
+                self._set(draft, name, value)
+        self._redactor.is_clean(context, field="context")
+        context_json = self._json("context", self._clean("context", context))
+        redacted = cast("dict[str, object]", json.loads(context_json))
+        return Scope(fields=draft.record, context=redacted, context_json=context_json)
+
+    def _set(self, draft: Draft, name: str, value: object) -> None:
+        if name in TEXT_LIMITS:
+            self._set_text(draft, name, value)
+        elif name in JSON_FIELDS:
+            self._set_json(draft, name, value)
+        elif name == "entity":
+            entity_type, entity_id = fields.entity_parts(value)
+            self._set_text(draft, "entity_type", entity_type)
+            self._set_text(draft, "entity_id", entity_id)
+        elif name in SETTERS:
+            SETTERS[name](draft, value)
+        else:
+            raise InvalidEvent(
+                field="unexpected",
+                problem=f"is the unknown argument {name[:40]!r}",
+                remedy="put further values into metadata or context",
+            )
+
+    def _set_text(self, draft: Draft, name: str, value: object) -> None:
+        if name in fields.ID_FIELDS:
+            value = fields.id_text(value)
+        if type(value) is not str or len(value) > TEXT_LIMITS[name] or not value:
+            value = _checked_text(name, value)
+            if not value:
+                return
+        if (
+            len(value) >= SHORTEST_SECRET
+            and name not in _NO_REDACTION
+            and not self._redactor.is_clean_text(value)
+        ):
+            # The replacement may be longer than the secret, and the column is not.
+            value = redact_text(value)[: TEXT_LIMITS[name]]
+        draft.record[name] = value
+
+    def _set_json(self, draft: Draft, name: str, value: object) -> None:
+        if type(value) is not dict and not isinstance(value, Mapping):
+            raise fields.wrong_type(name, 'pass a mapping, for example {"plan": "pro"}', value)
+        cleaned = self._clean(name, cast("object", value))
+        if name == "context":
+            draft.context = cleaned
+        else:
+            draft.record[name] = cleaned
+
+    def _clean(self, name: str, value: object) -> object:
+        """Take secrets out; a value that may hold one is copied first, then judged in peace."""
+        if self._redactor.is_clean(value, field=name):
+            return value
+        return self._redactor.redact(json.loads(self._json(name, value)), field=name)
+
+    def _json(self, name: str, value: object) -> str:
+        try:
+            return _encode(value)
+        except (TypeError, ValueError, RecursionError, RuntimeError) as exc:
+            raise _no_json(name, exc) from exc
+
+    def _identify(self, draft: Draft) -> None:
+        """Give the event its time and the id that belongs to this time."""
+        timestamp_us, record = draft.timestamp_us, draft.record
+        if timestamp_us is None:
+            timestamp_us = time.time_ns() // 1000
+            if draft.event_id is not None:
+                timestamp_us = identity.uuid7_ms(draft.event_id) * 1000
+        try:
+            if draft.event_id is not None:
+                _check_id_time(draft.event_id, timestamp_us)
+                record["id"] = draft.event_id
+            elif draft.external_id is not None:
+                record["id"] = identity.from_external(
+                    timestamp_us // 1000,
+                    tenant_id=cast("str", record["tenant_id"]),
+                    source=cast("str", record["source"]),
+                    external_id=draft.external_id,
+                )
+            else:
+                record["id"] = identity.mint(timestamp_us, self._tail74())
+            record["timestamp"] = self._timestamp_text(timestamp_us)
+        except (ValueError, OverflowError, OSError) as exc:
+            raise InvalidEvent(
+                field="timestamp", problem="is out of range", remedy="pass the time of the event"
+            ) from exc
+        if draft.external_id is not None:
+            own = cast("Mapping[str, object]", draft.context or {})
+            draft.context = self._clean("context", {**own, "external_id": draft.external_id})
+
+    def _timestamp_text(self, timestamp_us: int) -> str:
+        """Write a time; the part down to the second is kept, as most calls share it."""
+        second, microsecond = divmod(timestamp_us, 1_000_000)
+        known, text = self._second
+        if known != second:
+            text = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+            self._second = (second, text)
+        return f"{text}.{microsecond:06d}Z"
+
+    def _payload(self, record: dict[str, object], context_json: str) -> bytes:
+        try:
+            text = _encode(record)
+        except (TypeError, ValueError, RecursionError, RuntimeError):
+            for name in JSON_FIELDS:
+                self._json(name, record.get(name))
+            raise
+        if context_json != "{}":
+            text = f'{text[:-1]},"context":{context_json}}}'
+        if _NUL in text and _holds_nul(json.loads(text)):
+            raise InvalidEvent(
+                field="event",
+                problem="holds a NUL character",
+                remedy="remove it; PostgreSQL stores none",
+            )
+        try:
+            payload = text.encode()
+        except UnicodeEncodeError:
+            raise InvalidEvent(
+                field="event", problem="holds a lone surrogate", remedy="decode the text correctly"
+            ) from None
+        if len(payload) > self._max_event_bytes:
+            raise InvalidEvent(
+                field="event",
+                problem=f"has {len(payload)} bytes",
+                remedy=f"keep it below {self._max_event_bytes}: store large values elsewhere",
+            )
+        return payload
+
+
+def _checked_text(name: str, value: object) -> str:
+    check_text(name, value, TEXT_LIMITS[name])
+    if not value and name in _NEVER_EMPTY:
+        raise InvalidEvent(field=name, problem="is empty", remedy="pass a non-empty text")
+    return str(value)
+
+
+def _check_id_time(event_id: str, timestamp_us: int) -> None:
+    if identity.uuid7_ms(event_id) != timestamp_us // 1000:
+        raise InvalidEvent(
+            field="id",
+            problem="holds another time than timestamp",
+            remedy="make both from the same millisecond, or leave the id out",
+        )
+
+
+def _no_json(name: str, exc: Exception) -> InvalidEvent:
+    if isinstance(exc, RuntimeError) and not isinstance(exc, RecursionError):
+        return InvalidEvent(
+            field=name, problem="was changed by another thread meanwhile", remedy="pass a copy"
+        )
+    return InvalidEvent(
+        field=name, problem=str(exc)[:200], remedy="pass values that JSON knows, or str(value)"
+    )
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        mapping = cast("dict[str, object]", value)
+        return any("\x00" in key or _holds_nul(item) for key, item in mapping.items())
+    return isinstance(value, list) and any(map(_holds_nul, cast("list[object]", value)))

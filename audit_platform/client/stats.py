@@ -1,0 +1,66 @@
+"""What a client reports about itself: counts that add up, and the state of its circuit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from audit_platform.events.policy import Durability
+
+
+class DropReason(StrEnum):
+    """Why an accepted event was given up."""
+
+    BUFFER_FULL = "buffer_full"
+    """It came when the buffer was full."""
+    SHED = "shed"
+    """It was `best_effort` and made room for a `standard` event."""
+    CLOSED = "closed"
+    """It came after `close()`."""
+    CLOSE_TIMEOUT = "close_timeout"
+    """`close()` ran out of time; the event may have reached Redis."""
+
+
+class BreakerState(StrEnum):
+    """State of the circuit between the sender and Redis."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+Drops = Mapping[DropReason, Mapping[Durability, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientStats:
+    """Counts since the client was made, or since the fork in a forked child.
+
+    `accepted` equals `sent` + all of `dropped` + `buffered` in every value.
+    """
+
+    accepted: int
+    """Events that had valid arguments."""
+    sent: int
+    """Events that Redis confirmed."""
+    buffered: int
+    """Events waiting or on their way."""
+    buffered_bytes: int
+    dropped: Drops
+    """Accepted events given up, by reason and durability class; zero counts are left out."""
+    rejected: Mapping[str, int]
+    """Calls with a bad argument, by the field at fault; `event`: too large."""
+    retries: int
+    """Attempts to send that failed and were repeated with the same bytes."""
+    breaker: BreakerState
+    last_error: str | None
+    """Last error of the sender; None after a success."""
+
+    @property
+    def dropped_total(self) -> int:
+        """Accepted events given up, for whatever reason."""
+        return sum(count for by_class in self.dropped.values() for count in by_class.values())
+
+    @property
+    def rejected_total(self) -> int:
+        """Calls with a bad argument."""
+        return sum(self.rejected.values())
