@@ -3,7 +3,7 @@
 Here: the path notation of mappings and of `search --where`, an object that can be read, cut and
 put together again without decoding its values, and the checks every imported JSON text passes.
 Not here: what a path means for an event (`events/mapping.py`, `search/query.py`).
-Guarantee: a value that is not addressed keeps its bytes: `1.10` stays `1.10`, `1e400` stays `1e400`.
+Guarantee: a value that is not addressed keeps its bytes: `1.10` stays `1.10`, `1e400` too.
 
 Notation: keys joined by dots, `[n]` for an array element, a key with other characters in double
 quotes: `userIdentity.arn`, `resources[0].ARN`, `annotations."example.org/decision"`.
@@ -59,7 +59,7 @@ def parse_path(text: str) -> Path:
 class RawObject:
     """A JSON object whose values are kept as bytes until they are asked for."""
 
-    __slots__ = ("_children", "_fields")
+    __slots__ = ("_children", "_fields", "_views")
 
     def __init__(self, raw: bytes | msgspec.Raw) -> None:
         """Split the top level.
@@ -68,23 +68,23 @@ class RawObject:
             msgspec.MsgspecError: The text is no JSON object.
         """
         self._fields: dict[str, msgspec.Raw] = _decode_object(raw)
+        # Objects that were changed, and objects that were only looked into: those keep their bytes.
         self._children: dict[str, RawObject] = {}
-
-    def __len__(self) -> int:
-        return len(self._fields)
+        self._views: dict[str, RawObject] = {}
 
     def get(self, path: Path) -> bytes | None:
         """Bytes of the value at a path; None where there is none (a JSON null is `b"null"`)."""
-        first, *rest = path
+        first, rest = path[0], path[1:]
         if not isinstance(first, str) or first not in self._fields:
             return None
-        if first in self._children and rest:
-            return self._children[first].get(tuple(rest))
+        if not rest:
+            return self._bytes_of(first)
+        inner = self._inner(first)
+        if inner is not None:
+            return inner.get(rest)
         raw: bytes | None = bytes(self._fields[first])
         for step in rest:
             raw = _step_into(raw, step)
-            if raw is None:
-                return None
         return raw
 
     def remove(self, path: Path) -> None:
@@ -121,6 +121,12 @@ class RawObject:
                 node._children[key] = RawObject(node._fields[key])
             node = node._children[key]
         return node
+
+    def _inner(self, key: str) -> "RawObject | None":
+        found = self._children.get(key, self._views.get(key))
+        if found is None and bytes(self._fields[key])[:1] == b"{":
+            found = self._views[key] = RawObject(self._fields[key])
+        return found
 
     def _bytes_of(self, key: str) -> bytes:
         child = self._children.get(key)

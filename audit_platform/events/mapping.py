@@ -6,7 +6,6 @@ Guarantee: nothing of a record is dropped. A moved value is removed from the rem
 the stored one gives it back exactly; everything else stays in `metadata` with its bytes.
 """
 
-import uuid
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +21,7 @@ from audit_platform.events.event import (
     MAX_EVENT_BYTES,
     FieldSpec,
     format_timestamp,
-    timestamp_us,
 )
-from audit_platform.events.identity import from_external, uuid7_ms
 from audit_platform.events.json_path import (
     RawObject,
     check_json,
@@ -34,6 +31,7 @@ from audit_platform.events.json_path import (
     encode_value,
     parse_path,
 )
+from audit_platform.events.mapping_identity import identify, joined_id
 from audit_platform.events.mapping_rules import FIELD_SPECS, Condition, Mapping, Rule, TimeRule
 from audit_platform.events.mapping_values import (
     as_json_object,
@@ -45,10 +43,8 @@ from audit_platform.events.mapping_values import (
     same_text,
 )
 
-EXTERNAL_ID: Final = "external_id"
 _NULL: Final = b"null"
 _BLANK: Final = b'""'
-_UUID_VERSION: Final = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +77,15 @@ def map_record(raw: bytes, mapping: Mapping, *, fallback_id: str) -> MappedEvent
     context = _take_object(record, mapping.merge_context)
     columns = _columns(record, original, mapping)
     _fill_context(context, record, original, mapping)
-    named = _joined_id(original, mapping.identity) or fallback_id
-    event_id = _identify(record, context, columns, moment, mapping, named)
+    event_id = identify(
+        record,
+        context,
+        mapping,
+        moment=moment,
+        tenant_id=decode_text(columns["tenant_id"]) or DEFAULT_TENANT,
+        source=decode_text(columns["source"]) or "",
+        fallback_id=joined_id(original, mapping.identity) or fallback_id,
+    )
     metadata = _take_object(record, mapping.merge_metadata)
     _join(metadata, record)
     columns["id"] = encode_value(event_id)
@@ -269,53 +272,6 @@ def _column_bytes(name: str, value: object) -> bytes | None:
     if value is None:
         return None
     return str(value).encode() if name in JSON_FIELDS else encode_value(str(value))
-
-
-def _identify(
-    record: RawObject,
-    context: dict[str, bytes],
-    columns: dict[str, bytes],
-    moment: datetime,
-    mapping: Mapping,
-    fallback_id: str,
-) -> str:
-    """Id of the event: its own UUIDv7, or one derived from its external id."""
-    timestamp_ms = timestamp_us(moment) // 1_000
-    for text in mapping.native_id:
-        raw = record.get(parse_path(text))
-        if raw is None or raw in (_NULL, _BLANK):
-            continue
-        native = _own_id(decode_text(raw), timestamp_ms)
-        if native is None and EXTERNAL_ID in context:
-            continue
-        record.remove(parse_path(text))
-        if native is not None:
-            return native
-        context[EXTERNAL_ID] = raw
-    external = None if mapping.identity else context.get(EXTERNAL_ID)
-    return from_external(
-        timestamp_ms,
-        tenant_id=decode_text(columns["tenant_id"]) or DEFAULT_TENANT,
-        source=decode_text(columns["source"]) or "",
-        external_id=fallback_id if external is None else decode_text(external) or external.decode(),
-    )
-
-
-def _joined_id(original: RawObject, paths: Sequence[str]) -> str | None:
-    found = [original.get(parse_path(text)) for text in paths]
-    texts = [decode_text(raw) or raw.decode() for raw in found if raw is not None]
-    return "/".join(texts) or None
-
-
-def _own_id(text: str | None, timestamp_ms: int) -> str | None:
-    """The id in canonical form, if it is a UUIDv7 of this very time."""
-    try:
-        value = uuid.UUID(text or "")
-    except ValueError:
-        return None
-    canonical = str(value)
-    is_own = value.version == _UUID_VERSION and uuid7_ms(canonical) == timestamp_ms
-    return canonical if is_own else None
 
 
 def _take_object(record: RawObject, paths: Sequence[str]) -> dict[str, bytes]:

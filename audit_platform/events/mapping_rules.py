@@ -121,7 +121,7 @@ class Mapping(_Form, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def can_rebuild(self) -> bool:
-        """Whether a stored row gives back its record; not when names were taken or objects merged."""
+        """Whether a row gives back its record; not when names were taken or objects merged."""
         rules = (*self.fields.values(), *self.context.values())
         merges = self.native_id or self.merge_metadata or self.merge_context
         return not merges and not self.timestamp.take and not any(rule.take for rule in rules)

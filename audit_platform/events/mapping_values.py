@@ -26,23 +26,27 @@ _ISO_REMEDY: Final = "write ISO 8601 with a zone, for example 2026-01-31T23:59:5
 
 
 def fit(raw: bytes, spec: FieldSpec | None, *, truncate: bool) -> bytes | None:
-    """Value as the column takes it; None if the column cannot hold it."""
+    """Value as the column takes it; None if the column cannot hold it.
+
+    Args:
+        raw: JSON bytes of the value.
+        spec: Column; None for a key of `context`, which takes any value as it is.
+        truncate: Cut a text that is too long.
+    """
     if spec is None:
         return raw
     if spec.name in JSON_FIELDS:
         return as_json_object(raw)
-    if raw[:1] in b"{[":
-        return None
     text = decode_text(raw)
     value = raw.decode() if text is None else text
-    if value == "":
+    if raw[:1] in b"{[" or value == "":
         return None
-    if spec.kind == "text":
-        limit = spec.max_length or len(value)
-        if len(value) > limit and not truncate:
-            return None
-        return encode_value(value[:limit])
-    return _as_kind(value, spec)
+    return _as_text(value, spec, truncate) if spec.kind == "text" else _as_kind(value, spec)
+
+
+def _as_text(value: str, spec: FieldSpec, truncate: bool) -> bytes | None:  # noqa: FBT001 - passed on
+    limit = spec.max_length or len(value)
+    return encode_value(value[:limit]) if len(value) <= limit or truncate else None
 
 
 def _as_kind(value: str, spec: FieldSpec) -> bytes | None:
@@ -152,7 +156,7 @@ def _read_iso(text: str) -> datetime | None:
 
 
 def _read_number(text: str, form: TimeForm | None) -> datetime | None:
-    if form not in _PER_SECOND:
+    if form is None or form not in _PER_SECOND:
         return None
     microseconds = int(Decimal(text) * 1_000_000 / _PER_SECOND[form])
     try:

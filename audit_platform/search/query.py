@@ -187,7 +187,7 @@ def parameters(query: EventQuery) -> dict[str, Any]:
     if query.action is not None and query.action.endswith("*"):
         given |= {"action": None, "action_prefix": query.action[:-1]}
     given |= _text_parameters(query.text)
-    given["metadata"] = _metadata_parameter(query.metadata)
+    given["metadata_filters"] = _metadata_parameter(query.metadata)
     after = query.after
     given["after_timestamp"] = after.timestamp if after else None
     given["after_tenant"] = after.tenant_id if after else None

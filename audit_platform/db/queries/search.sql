@@ -28,12 +28,16 @@ where "timestamp" >= %(since)s
     or strpos(translate(lower(entity_label), %(fold_from)s, %(fold_to)s), %(text)s) > 0
   )
   and (
-    %(metadata)s::jsonb is null
+    %(metadata_filters)s::jsonb is null
     or not exists (
-      select from jsonb_array_elements(%(metadata)s::jsonb) as wanted
+      select
+      from jsonb_array_elements(%(metadata_filters)s::jsonb) as conditions (wanted) -- noqa: RF02
       -- a path that meets another type gives null, which is no match
       where jsonb_path_exists(
-        metadata::jsonb, (wanted ->> 'path')::jsonpath, wanted -> 'values', true
+        event_read.metadata::jsonb,
+        (conditions.wanted ->> 'path')::jsonpath,
+        conditions.wanted -> 'values',
+        true
       ) is not true
     )
   )
@@ -72,12 +76,16 @@ where "timestamp" >= %(since)s
     or strpos(translate(lower(entity_label), %(fold_from)s, %(fold_to)s), %(text)s) > 0
   )
   and (
-    %(metadata)s::jsonb is null
+    %(metadata_filters)s::jsonb is null
     or not exists (
-      select from jsonb_array_elements(%(metadata)s::jsonb) as wanted
+      select
+      from jsonb_array_elements(%(metadata_filters)s::jsonb) as conditions (wanted) -- noqa: RF02
       -- a path that meets another type gives null, which is no match
       where jsonb_path_exists(
-        metadata::jsonb, (wanted ->> 'path')::jsonpath, wanted -> 'values', true
+        event_all.metadata::jsonb,
+        (conditions.wanted ->> 'path')::jsonpath,
+        conditions.wanted -> 'values',
+        true
       ) is not true
     )
   )
