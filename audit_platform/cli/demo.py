@@ -123,8 +123,15 @@ class _Stage:
             bars.show(position)
 
     def _import(self, files: Path | None) -> frozenset[str]:
-        del files
-        return frozenset()
+        if files is None:
+            return frozenset()
+        from audit_platform.local.traffic_display import file_bar
+        from audit_platform.local.traffic_import import import_cloudtrail
+
+        with file_bar(self.console) as advance:
+            imported = import_cloudtrail(files, self.platform.running_settings, advance=advance)
+        self.console.print(f"{len(imported):,} events of AWS CloudTrail imported from {files}")
+        return imported
 
     def go_on(self) -> None:
         """Keep a light traffic until Ctrl-C."""

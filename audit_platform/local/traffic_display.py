@@ -3,6 +3,8 @@
 Here: rich renderables made from plain values. Not here: when they are shown (`cli/demo.py`).
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -48,6 +50,17 @@ class Bars:
         """Move the bars."""
         self._progress.update(self._accepted, completed=position.accepted)
         self._progress.update(self._settled, completed=position.settled)
+
+
+@contextmanager
+def file_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar for files while a block runs; gives what moves it: files done, files in all."""
+    progress = Progress(
+        TextColumn("importing"), BarColumn(bar_width=40), MofNCompleteColumn(), console=console
+    )
+    with progress:
+        task = progress.add_task("files", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def report_table(report: Report) -> RenderableType:

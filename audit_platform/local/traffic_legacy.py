@@ -34,6 +34,7 @@ _LATE_BY: Final = timedelta(days=45)
 _RESEND_PCT: Final = 4
 _RETRY_S: Final = 0.5
 _BATCH: Final = 200
+_RESENT_BATCHES: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +150,10 @@ def _batches(plan: LegacyPlan, rng: random.Random) -> Iterator[tuple[_Sending, .
         _Sending(raw=to_json(to_columns(record)), key=record.id, taken=Taken.GOOD)
         for record in _records(plan, rng, plan.batched_count)
     ]
-    for start in range(0, len(sendings), _BATCH):
+    for number, start in enumerate(range(0, len(sendings), _BATCH)):
         batch = tuple(sendings[start : start + _BATCH])
         yield batch
-        if rng.randrange(100) < _RESEND_PCT:
+        if number % _RESENT_BATCHES == 0:
             yield tuple(_resent(sending) for sending in batch)
 
 
