@@ -311,6 +311,54 @@ class Backlog(_Edge):
         return not first or _id_order(_text(first[0])) > _id_order(entry_id)
 
 
+class Inspector(_Edge):
+    """The janitor's edge: reads the server's policy and access rules, changes nothing."""
+
+    def __init__(self, url: str, *, key_prefix: str, timeout_ms: int = 2_000) -> None:
+        """Connect lazily.
+
+        Args:
+            url: Redis URL of the janitor.
+            key_prefix: First part of every key.
+            timeout_ms: Longest wait for one reply.
+        """
+        super().__init__(url, key_prefix=key_prefix, timeout_ms=timeout_ms)
+
+    def configuration(self, name: str) -> str:
+        """Value of one configuration parameter, empty if the server has none of that name."""
+        with _translated():
+            reply: Reply = self._redis.config_get(name)
+        return next((_text(value) for value in reply.values()), "")
+
+    def version(self) -> tuple[int, ...]:
+        """Version of the server, for example (6, 2, 14)."""
+        with _translated():
+            reply: Reply = self._redis.info("server")
+        return tuple(
+            int(part) for part in _text(reply["redis_version"]).split(".") if part.isdigit()
+        )
+
+    def commands_of(self, user: str) -> frozenset[str] | None:
+        """Command rules of one user, as `-@all` or `+xadd`; None if there is none or it is off."""
+        with _translated():
+            rules: Reply = self._redis.acl_getuser(user)
+        if not rules or not rules["enabled"]:
+            return None
+        return frozenset((*rules["categories"], *rules["commands"]))
+
+    def has_group(self, shard: int) -> bool:
+        """Whether the shard's stream has the consumer group."""
+        key = stream_key(self._key_prefix, shard)
+        with _translated():
+            try:
+                groups: Reply = self._redis.xinfo_groups(key)
+            except redis.ResponseError as exc:
+                if "no such key" not in str(exc):
+                    raise
+                return False
+        return any(_text(group["name"]) == GROUP for group in groups)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn errors of the library into ours, once."""

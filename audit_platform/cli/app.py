@@ -1,0 +1,80 @@
+"""`audit-platform`: the command line's entry point.
+
+Here: the list of command groups, `--version`, errors into one line and an exit code. Not here: the
+commands, one file per group.
+Guarantee: a known error is one line on stderr, never a traceback; `--help` imports no server
+library (under 0.5 s), because commands import what they need when they run.
+"""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated, Final
+
+import typer
+
+from audit_platform.cli import demo, doctor, up
+from audit_platform.errors import AuditPlatformError
+
+INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="audit-platform",
+    help="Audit log on one machine: start it, feed it, search it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _landed():
+    import importlib.util
+    import importlib
+
+    for name in ("import_", "events"):
+        if importlib.util.find_spec(f"audit_platform.cli.{name}"):
+            yield importlib.import_module(f"audit_platform.cli.{name}")
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"audit-platform {version('audit-platform')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    is_asked: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Audit log on one machine: start it, feed it, search it.
+
+    Settings come from AUDIT_ variables, from .env, and from the running platform; `config` shows
+    each with its origin.
+    """
+    del is_asked  # its callback acted
+
+
+for group in (up, doctor, *_landed(), demo):
+    group.register(app)
+
+
+def main() -> None:
+    """Run the command line; the process ends here."""
+    try:
+        app()
+    except AuditPlatformError as exc:
+        typer.echo(f"audit-platform: {exc.message}", err=True)
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has seen enough; the interpreter must not complain again.
+        sys.stderr.close()
+        sys.exit(0)
