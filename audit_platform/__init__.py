@@ -13,6 +13,16 @@ events/                     PATH 1: from the stream to PostgreSQL
   identity.py               UUIDv7 from the event's own timestamp; ids of external sources (pure)
   policy.py                 durability classes, batching presets, shards (pure)
   stream.py                 Redis Streams edge: append, backlog, read, claim, acknowledge
+  lines.py                  stream entries to lines; both entry formats (pure)
+  wire_event.py             one event in canonical wire form, as decoded (pure)
+  wire_time.py              event times in every accepted form (pure)
+  frame.py                  entries to one Polars frame with a declared schema, rejects apart
+  screen.py                 vectorised checks: which lines are not plainly good
+  repeated_keys.py          lines that may hold a key twice, by column (pure)
+  normalise.py              one line precisely: foreign names, the exact verdict on a bad one
+  field_values.py           JSON value of one field to its column's type, or what is wrong (pure)
+  json_text.py              judges JSON as `jsonb` would (pure)
+  reject.py                 reason codes; a rejected line with its bytes (pure)
   split_rows.py             open or late: which partition takes a row
   copy_text.py              frame to the bytes of COPY text (pure)
   copy_rows.py              the consumer transaction: one batch with its ledger row
@@ -35,12 +45,25 @@ events/                     PATH 1: from the stream to PostgreSQL
   mapping_identity.py       id of a foreign record's event (pure)
   json_path.py              paths into JSON text that keep untouched bytes (pure)
   mappings/                 foreign formats as data, one .yaml each
-  json_text.py              Judges the JSON text of one event precisely (pure)
-  reject.py                 Why an event cannot be stored (pure)
-  wire_time.py              Reads event times in every accepted form (pure)
+  files.py                  import files as records: NDJSON, CSV, Parquet, CloudTrail, gzip
+  file_format.py            formats of import files, and names that suggest them (pure)
+  tables.py                 CSV and Parquet as one JSON object per row
+  json_array.py             one large JSON array as its elements, in bounded memory
+  import_files.py           the import of one file: read, map, send, wait for the ledger
+  import_ledger.py          how far each import came and what arrived
+  import_report.py          what an import says while it runs and at its end (pure)
 client/                     the producer SDK; imports neither Polars nor Dagster nor psycopg
-  buffer.py                 Bounded memory buffer
-  stats.py                  What a client reports about itself
+  client.py                 AuditClient: `log()`, `flush()`, `close()`, `stats()`
+  scope.py                  fields inherited inside `context()`
+  fields.py                 arguments of `log()`: names, types, values (pure)
+  snapshot.py               arguments to the bytes of one event: checked, redacted, fixed
+  draft.py                  an event being put together
+  buffer.py                 bounded memory: numbers, keeps until confirmed, counts drops
+  lane.py                   one shard's part of the buffer
+  sender.py                 thread: buffer to Redis, same bytes until confirmed
+  breaker.py                circuit breaker: how long to wait, how much to risk (pure)
+  process_hooks.py          drain at exit and on SIGTERM; a forked child starts afresh
+  stats.py                  counts that add up
 search/                     questions about stored events
   query.py                  filters and signed keyset cursor (pure)
   hot.py                    searches in PostgreSQL, late rows included
@@ -83,13 +106,21 @@ jobs/                       what Dagster launches
 sensors/                    state, decision, translation
   decision.py               when a shard needs a run, which runs are dead (pure)
   gather.py                 the state that the sensors decide on
-  stream_backlog.py         Sensor `stream_backlog`
-  reaper.py                 Sensor `reaper`: reports drain runs failed that nothing executes any
-schedules.py                Schedules: when maintenance runs, each with the reason for its hour
-definitions.py              The Dagster code location
+  stream_backlog.py         entries without a live drain: requests a run
+  reaper.py                 drain runs that nothing executes any more: failed
+schedules.py                cron, each with the reason for its hour
+definitions.py              the code location: everything Dagster shows and runs
 cli/                        `audit-platform`: one file per command group
+  app.py                    entry point, errors to exit codes
+  up.py                     up, status, down, reset, config
+  doctor.py                 doctor: one line per self-check
+  demo.py                   demo: everything from nothing, with a balance
+  import_.py                import: files of history
+  import_session.py         an import with the services of a running platform
+  terminal_text.py          foreign text made safe for terminals and spreadsheets (pure)
 local/                      everything embedded, the supervisor and the demo
   supervisor.py             starts everything, keeps it running, stops it in order
+  control.py                what other processes do to a platform: look, stop, remove
   platform_plan.py          which services are ours, their ports and URLs
   platform_state.py         lock, `platform.json` and `platform.env` of a data directory
   platform_secrets.py       passwords and keys, made once
@@ -112,9 +143,11 @@ local/                      everything embedded, the supervisor and the demo
   traffic_application.py    demo: applications that log through the SDK
   traffic_balance.py        demo: is everything taken also stored, by sets of ids (pure)
   traffic_catalogue.py      demo: tenants, people, actions, requests (pure)
+  traffic_display.py        demo: progress bars and the final table
   traffic_faults.py         demo: broken events of each kind (pure)
   traffic_found.py          demo: what the database holds afterwards
   traffic_history.py        demo: what the queue has taken, one line each
+  traffic_import.py         demo: CloudTrail files, with their ids
   traffic_legacy.py         demo: programs that write to the queue without the SDK
   traffic_place.py          demo: its own data directory and settings
   traffic_process.py        demo: producer processes, started, counted, stopped

@@ -20,6 +20,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "events/copy_text.py",
         "events/merge_rows.py",
         "events/split_rows.py",
+        "events/tables.py",
         "integrity/leaf.py",
     ),
     "prometheus_client": ("observability/",),
