@@ -91,7 +91,10 @@ class Redactor:
             InvalidEvent: Too deep (or containing itself), too many keys, too large.
         """
         walk = _Walk(field, self._max_characters, self._max_keys)
-        self._inspect(value, 1, walk)
+        if type(value) is dict:
+            self._inspect_mapping(cast("dict[object, object]", value), 1, walk)
+        else:
+            self._inspect(value, 1, walk)
         if walk.characters < 0:
             self._refuse(1, walk)
         return walk.is_clean

@@ -1,0 +1,205 @@
+"""What does one `log()` cost its caller, with Redis and without?
+
+Calls come at a steady 1,000 events/s, from one thread and from four, each timed by itself; then as
+fast as one thread can. The yardstick in the same run is what applications do otherwise: the
+standard library's `logging` with a `QueueHandler`, the same event encoded as JSON by the caller.
+"""
+
+import argparse
+import json
+import logging
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from logging.handlers import QueueHandler, QueueListener
+from pathlib import Path
+
+from audit_platform.client import AuditClient, Durability
+from audit_platform.local import redis
+from audit_platform.local.postgres import free_port
+from audit_platform.local.redis import RedisConfig, RedisServer
+from audit_platform.settings import ClientSettings
+from benchmarks.figures import Figure, machine, percentile, print_figures, read_last, write_result
+
+NAME = "log_call"
+RATE = 1_000
+THREADS = (1, 4)
+WARM_UP_CALLS = 200
+TARGET = "target ≤ 50 us p99"
+
+Call = Callable[[int], object]
+
+
+def measure(*, seconds: float) -> list[Figure]:
+    """Run every scenario, with Redis and without.
+
+    Args:
+        seconds: Length of each scenario.
+    """
+    figures: list[Figure] = []
+    with _running_redis() as server:
+        url = server.config.url("producer")
+        with _queue_logging() as call:
+            figures += _scenarios("logging + JSON", call, seconds)
+        for durability in Durability:
+            with _client(url) as client:
+                figures += _scenarios(durability, _call_of(client, durability), seconds)
+        with _client(url) as client:
+            figures += [_max_rate(client, seconds)]
+        server.stop()
+        with _client(url) as client:
+            call = _call_of(client, Durability.STANDARD)
+            figures += _scenarios("standard, Redis stopped", call, seconds)
+    return figures
+
+
+def _scenarios(name: str, call: Call, seconds: float) -> list[Figure]:
+    figures: list[Figure] = []
+    for threads in THREADS:
+        took_us = _steady(call, threads=threads, seconds=seconds)
+        label = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+        figures += _percentiles(label, took_us, TARGET if name.startswith("standard") else "")
+    return figures
+
+
+def _percentiles(label: str, took_us: Sequence[float], note: str) -> list[Figure]:
+    ordered = sorted(took_us)
+    worst_of_1000 = ordered[int(len(ordered) * 0.999)]
+    figures = [
+        (f"{label}, p50", percentile(ordered, 50), ""),
+        (f"{label}, p99", percentile(ordered, 99), note),
+        (f"{label}, p99.9", worst_of_1000, ""),
+    ]
+    return [
+        Figure(name=name, value=value, unit="us", n=len(ordered), note=text)
+        for name, value, text in figures
+    ]
+
+
+def _steady(call: Call, *, threads: int, seconds: float) -> list[float]:
+    """Call at `RATE` from all threads together; returns microseconds per call."""
+    took_us: list[list[float]] = [[] for _ in range(threads)]
+
+    def work(mine: list[float]) -> None:
+        pause, period_s = threading.Event(), threads / RATE
+        calls = int(seconds * RATE / threads) + WARM_UP_CALLS
+        next_at = time.perf_counter()
+        for number in range(calls):
+            next_at += period_s
+            pause.wait(max(0.0, next_at - time.perf_counter()))
+            begin = time.perf_counter_ns()
+            call(number)
+            mine.append((time.perf_counter_ns() - begin) / 1000)
+        del mine[:WARM_UP_CALLS]
+
+    _run_all([threading.Thread(target=work, args=(mine,)) for mine in took_us])
+    return [value for mine in took_us for value in mine]
+
+
+def _max_rate(client: AuditClient, seconds: float) -> Figure:
+    """Call without pause; what the sender could not keep up with is named, not hidden."""
+    call = _call_of(client, Durability.STANDARD)
+    begin = time.perf_counter()
+    calls = 0
+    while time.perf_counter() - begin < seconds:
+        for _ in range(100):
+            call(calls)
+        calls += 100
+    elapsed_s = time.perf_counter() - begin
+    return Figure(
+        name="standard, one thread without pause",
+        value=calls / elapsed_s,
+        unit="calls/s",
+        n=calls,
+        note=f"target ≥ 50,000; {client.stats().dropped_total:,} dropped, buffer full",
+    )
+
+
+def _run_all(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _call_of(client: AuditClient, durability: Durability) -> Call:
+    def call(number: int) -> None:
+        client.log(
+            "order.update",
+            entity=("order", f"A-{number}"),
+            user_id="7",
+            changes={"status": {"old": "open", "new": "paid"}},
+            metadata={"amount": 12.5, "currency": "EUR", "lines": 3},
+            durability=durability,
+        )
+
+    return call
+
+
+@contextmanager
+def _queue_logging() -> Iterator[Call]:
+    """The standard library's way: JSON in the caller, a queue, a thread that swallows it."""
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    logger = logging.Logger("benchmark")  # noqa: LOG001 - outside the tree: no other handler
+    logger.addHandler(QueueHandler(records))
+    listener = QueueListener(records, logging.NullHandler())
+    listener.start()
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+    def call(number: int) -> None:
+        event = {
+            "action": "order.update",
+            "entity_type": "order",
+            "entity_id": f"A-{number}",
+            "user_id": "7",
+            "changes": {"status": {"old": "open", "new": "paid"}},
+            "metadata": {"amount": 12.5, "currency": "EUR", "lines": 3},
+        }
+        logger.info(encode(event))
+
+    yield call
+    listener.stop()
+
+
+@contextmanager
+def _client(url: str) -> Iterator[AuditClient]:
+    settings = ClientSettings(redis_url=url, close_timeout_s=0.5)
+    client = AuditClient(settings, handle_sigterm=False)
+    yield client
+    client.close()
+
+
+@contextmanager
+def _running_redis() -> Iterator[RedisServer]:
+    with tempfile.TemporaryDirectory(prefix="audit-bench-") as folder:
+        config = RedisConfig(
+            data_dir=Path(folder), port=free_port(), passwords=redis.new_passwords()
+        )
+        server = RedisServer(config)
+        server.start()
+        yield server
+        server.stop()
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--seconds", type=float, default=10)
+    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
+    options.add_argument("--json", type=Path, help="also write the figures to this file")
+    given = options.parse_args()
+    figures = measure(seconds=given.seconds)
+    print_figures(figures, read_last(NAME))
+    if given.keep:
+        write_result(NAME, figures)
+    if given.json:
+        content = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
+        given.json.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
