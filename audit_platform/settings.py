@@ -136,7 +136,10 @@ class Settings(ClientSettings):
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL to use, as an administrator; empty: the embedded one"
     )
-    postgres_version: Literal[16, 18] = Field(18, description="embedded PostgreSQL: 18 or 16")
+    # An environment gives text, which Literal would not take for a number.
+    postgres_version: Annotated[
+        Literal[16, 18], BeforeValidator(lambda value: {"16": 16, "18": 18}.get(value, value))
+    ] = Field(18, description="embedded PostgreSQL: 18 or 16")
     host: str = Field(
         "127.0.0.1", description="address of the embedded services; Dagster has no login"
     )
