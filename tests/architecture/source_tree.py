@@ -43,31 +43,35 @@ class Module:
         """Module docstring, cleaned; empty when there is none."""
         return ast.get_docstring(self.tree) or ""
 
-    def imports(self) -> Iterator[str]:
+    @cached_property
+    def imports(self) -> tuple[str, ...]:
         """Dotted name of everything imported, at any depth: `from a import b` gives `a.b`."""
+        found: list[str] = []
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
+                found += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+                found += [f"{node.module}.{alias.name}" for alias in node.names]
+        return tuple(found)
 
     def public_definitions(self) -> Iterator[tuple[str, Definition]]:
         """Qualified name and node of public functions, classes and methods."""
         yield from _public(self.tree.body, "")
 
-    def strings(self) -> Iterator[str]:
+    @cached_property
+    def strings(self) -> frozenset[str]:
         """Every string constant, docstrings included."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
+        nodes = (node for node in ast.walk(self.tree) if isinstance(node, ast.Constant))
+        return frozenset(node.value for node in nodes if isinstance(node.value, str))
 
-    def names(self) -> Iterator[str]:
+    @cached_property
+    def names(self) -> frozenset[str]:
         """Every name and attribute that the code mentions."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Name):
-                yield node.id
-            elif isinstance(node, ast.Attribute):
-                yield node.attr
+        nodes = list(ast.walk(self.tree))
+        return frozenset(
+            [node.id for node in nodes if isinstance(node, ast.Name)]
+            + [node.attr for node in nodes if isinstance(node, ast.Attribute)]
+        )
 
 
 def modules(directory: Path) -> list[Module]:

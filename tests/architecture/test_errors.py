@@ -46,7 +46,7 @@ def test_error_is_raised_somewhere(error: type[AuditPlatformError]) -> None:
     users = [
         module.name
         for module in PACKAGE_MODULES
-        if module.name != "audit_platform/errors.py" and error.__name__ in set(module.names())
+        if module.name != "audit_platform/errors.py" and error.__name__ in module.names
     ]
 
     assert users, "raise it where it happens, or remove it"
@@ -57,7 +57,7 @@ def test_error_is_tested_somewhere(error: type[AuditPlatformError]) -> None:
     tests = [
         module.name
         for module in TEST_MODULES
-        if "architecture" not in module.path.parts and error.__name__ in set(module.names())
+        if "architecture" not in module.path.parts and error.__name__ in module.names
     ]
 
     assert tests

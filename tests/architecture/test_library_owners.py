@@ -38,7 +38,7 @@ ENVIRONMENT = {"os.environ", "os.getenv", "os.putenv", "os.environb"}
 def test_library_is_imported_by_its_owner(module: Module) -> None:
     place = module.name.removeprefix("audit_platform/")
     strangers = [
-        imported for imported in module.imports() if not _may_import(place, imported=imported)
+        imported for imported in module.imports if not _may_import(place, imported=imported)
     ]
 
     assert not strangers, "ask the owner of the library instead; see OWNERS"
@@ -54,7 +54,7 @@ def test_owner_uses_its_library(library: str, place: str) -> None:
         name
         for module in PACKAGE_MODULES
         if module.name.startswith(f"audit_platform/{place}")
-        for name in module.imports()
+        for name in module.imports
     ]
 
     assert any(name == library or name.startswith(f"{library}.") for name in names)
@@ -77,11 +77,11 @@ def _may_import(place: str, *, imported: str) -> bool:
 def test_settings_alone_reads_the_environment(module: Module) -> None:
     used = {dotted(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
 
-    assert not (used | set(module.imports())) & ENVIRONMENT
+    assert not (used | set(module.imports)) & ENVIRONMENT
 
 
 @pytest.mark.parametrize("module", PACKAGE_MODULES, ids=lambda module: module.name)
 def test_private_parts_of_dagster_stay_private(module: Module) -> None:
-    private = [name for name in module.imports() if name.startswith("dagster._")]
+    private = [name for name in module.imports if name.startswith("dagster._")]
 
     assert not private

@@ -83,7 +83,7 @@ def test_annotations_stay_readable_at_run_time(module: Module) -> None:
     """Dagster and pydantic read annotations; postponed ones reach them as text."""
     reads_annotations = any(
         name.split(".")[0] in {"dagster", "pydantic", "pydantic_settings", "typer"}
-        for name in module.imports()
+        for name in module.imports
     )
 
-    assert not (reads_annotations and "__future__.annotations" in set(module.imports()))
+    assert not (reads_annotations and "__future__.annotations" in module.imports)

@@ -19,7 +19,7 @@ every_query = pytest.mark.parametrize(("file", "name"), QUERIES)
 @every_query
 def test_query_has_a_caller(file: str, name: str) -> None:
     del file
-    callers = [module.name for module in PACKAGE_MODULES if name in set(module.strings())]
+    callers = [module.name for module in PACKAGE_MODULES if name in module.strings]
 
     assert callers, "call it or remove it"
 

@@ -28,8 +28,7 @@ def test_setting_is_used(name: str) -> None:
     users = [
         module.name
         for module in PACKAGE_MODULES
-        if module.name != SETTINGS_FILE
-        and (name in set(module.names()) or words & set(module.strings()))
+        if module.name != SETTINGS_FILE and (name in module.names or words & module.strings)
     ]
 
     assert users, "use it or remove it"

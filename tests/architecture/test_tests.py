@@ -48,15 +48,13 @@ def _patches_our_module(call: ast.Call, module: Module) -> bool:
     target = call.args[0]
     if isinstance(target, ast.Constant):
         return str(target.value).startswith("audit_platform")
-    ours = {
-        name.rsplit(".", 1)[-1] for name in module.imports() if name.startswith("audit_platform")
-    }
+    ours = {name.rsplit(".", 1)[-1] for name in module.imports if name.startswith("audit_platform")}
     return dotted(target).split(".")[0] in ours | {"audit_platform"}
 
 
 @every_test_module
 def test_unittest_mock_is_not_used(module: Module) -> None:
-    mocks = [name for name in module.imports() if name.startswith(("unittest.mock", "mock."))]
+    mocks = [name for name in module.imports if name.startswith(("unittest.mock", "mock."))]
 
     assert not mocks, "PostgreSQL and Redis are the real ones; our own parts take plain objects"
 
