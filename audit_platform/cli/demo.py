@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -67,7 +68,7 @@ def demo(
     from audit_platform.local.supervisor import Platform
     from audit_platform.local.traffic_place import claimed_place, demo_settings
 
-    console = Console()
+    console, began_s = Console(), monotonic()
     with _interrupts(), claimed_place(data_dir) as place:
         console.print(f"Data of this demo: {place.data_dir}")
         if place.was_replaced:
@@ -75,6 +76,7 @@ def demo(
         with Platform(
             demo_settings(place), say=_plain(console), show=_troubles(console)
         ) as platform:
+            console.print(f"Ready after {monotonic() - began_s:.0f} s: {platform.plan.ui_url}")
             stage = _Stage(console=console, platform=platform, place=place)
             is_even = stage.play(events=events, producers=producers, files=_files_of(cloudtrail))
             if not ends:
@@ -112,7 +114,7 @@ class _Stage:
 
     def _follow(self, run: "TrafficRun", *, total: int) -> None:
         from audit_platform.local.traffic_display import Bars
-        from audit_platform.local.traffic_run import Patience
+        from audit_platform.local.traffic_patience import Patience
 
         patience = Patience()
         with Bars(self.console, total=total) as bars:

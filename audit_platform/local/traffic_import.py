@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from threading import Event
 from time import time
 from typing import Final
 
@@ -22,6 +21,8 @@ from audit_platform.events.import_ledger import ImportLedger
 from audit_platform.events.mapping import map_record
 from audit_platform.events.mapping_rules import Mapping, load_mapping
 from audit_platform.events.stream import Appender, Backlog
+from audit_platform.local.traffic_found import read_ledger
+from audit_platform.local.traffic_patience import Patience
 from audit_platform.retention.lifecycle import ensure_partitions
 from audit_platform.retention.partition import bounds_for
 from audit_platform.settings import Settings
@@ -90,8 +91,10 @@ def _edges(settings: Settings) -> Iterator[ImportEdges]:
         appender = Appender(settings.redis_url.get_secret_value(), key_prefix=settings.key_prefix)
         backlog = Backlog(settings.redis_url_of("sensor"), key_prefix=settings.key_prefix)
 
-        def pause_for(seconds: float) -> None:
-            Event().wait(seconds)
+        patience = Patience()
+
+        def pause(seconds: float) -> None:
+            patience.wait(read_ledger(owner), pause_s=seconds)
 
         yield ImportEdges(
             ledger=ImportLedger(owner),
@@ -99,6 +102,6 @@ def _edges(settings: Settings) -> Iterator[ImportEdges]:
             shard=_SHARD,
             backlog=stack.enter_context(backlog),
             open_partitions=open_partitions,
-            pause=pause_for,
+            pause=pause,
             now_ms=lambda: int(time() * 1000),
         )

@@ -66,7 +66,9 @@ def claimed_place(data_dir: Path | None) -> Iterator[Place]:
         prepare_data_dir(base)  # so that a later `audit-platform up` finds its own directory
     for candidate in candidates:
         candidate.parent.mkdir(parents=True, exist_ok=True)
-        claim = os.open(candidate.with_name(f".{candidate.name}.claim"), os.O_RDWR | os.O_CREAT)
+        claim = os.open(
+            candidate.with_name(f".{candidate.name}.claim"), os.O_RDWR | os.O_CREAT, 0o600
+        )
         try:
             if _is_claimed(claim) and not is_locked(candidate):
                 yield Place(data_dir=candidate, was_replaced=_emptied(candidate))
