@@ -8,9 +8,11 @@ Guarantee: no decision depends on a clock or on randomness that was not passed i
 from dataclasses import dataclass
 from typing import Final
 
-MAX_ENTRIES_PER_READ: Final = 1_000
-# The first read knows no sizes: 16 entries of at most 1 MiB are one batch at its largest.
-FIRST_READ_ENTRIES: Final = 16
+from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY
+
+# Entries may suddenly be large: 256 of them are 256 MiB at worst, and small ones still take only
+# 80 reads for 20,000 rows.
+MAX_ENTRIES_PER_READ: Final = 256
 
 # delivery design, section "Errors": full jitter from 0.1 s, the circuit opens after 5 failures,
 # then a probe every 5 s. So the ceiling of 30 s is never reached.
@@ -78,9 +80,8 @@ def next_read_count(buffered: Buffered, limits: FlushLimits, *, mean: tuple[floa
     Returns:
         1 to `MAX_ENTRIES_PER_READ`.
     """
-    rows_per_entry, bytes_per_entry = mean
-    if rows_per_entry <= 0 or bytes_per_entry <= 0:
-        return FIRST_READ_ENTRIES
+    # The first read knows no sizes and expects the largest.
+    rows_per_entry, bytes_per_entry = mean if all(mean) else (MAX_EVENTS_PER_ENTRY, MAX_ENTRY_BYTES)
     by_rows = (limits.rows - buffered.rows) / rows_per_entry
     by_bytes = (limits.bytes_ - buffered.bytes_) / bytes_per_entry
     return max(1, min(MAX_ENTRIES_PER_READ, int(min(by_rows, by_bytes))))

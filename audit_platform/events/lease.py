@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from audit_platform.db.pool import Connection
+from audit_platform.db.pool import Connection, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import FenceLost
 
@@ -57,13 +57,18 @@ def take(
         run_id: Who takes it; the same run may take its own lease again.
         ttl_s: Seconds until it is free for others without a renewal.
         dead_run_id: A run that Dagster reports as finished: its lease is dead at once.
+
+    Raises:
+        LockNotAvailable: The holder is storing a batch right now, and a lock time-out is set.
+        DatabaseUnavailable: No answer.
     """
     queries = load_queries("events")
-    connection.execute(queries["add_lease_row"], {"shard": shard})
-    row = connection.execute(
-        queries["take_lease"],
-        {"shard": shard, "run_id": run_id, "ttl_s": ttl_s, "dead_run_id": dead_run_id},
-    ).fetchone()
+    with translated():
+        connection.execute(queries["add_lease_row"], {"shard": shard})
+        row = connection.execute(
+            queries["take_lease"],
+            {"shard": shard, "run_id": run_id, "ttl_s": ttl_s, "dead_run_id": dead_run_id},
+        ).fetchone()
     if row is None:
         return None
     return Lease(shard=shard, run_id=run_id, fence=row[0], ttl_s=ttl_s)
@@ -74,10 +79,11 @@ def renew(connection: Connection, lease: Lease) -> LeaseState:
 
     An expired lease that nobody took is extended too: its fence is still the present one.
     """
-    row = connection.execute(
-        load_queries("events")["renew_lease"],
-        {"shard": lease.shard, "fence": lease.fence, "ttl_s": lease.ttl_s},
-    ).fetchone()
+    with translated():
+        row = connection.execute(
+            load_queries("events")["renew_lease"],
+            {"shard": lease.shard, "fence": lease.fence, "ttl_s": lease.ttl_s},
+        ).fetchone()
     if row is None:
         return LeaseState.LOST
     return LeaseState.STOP_REQUESTED if row[0] else LeaseState.HELD
@@ -98,19 +104,22 @@ def check_fence(connection: Connection, *, shard: int, fence: int) -> None:
 
 def release(connection: Connection, lease: Lease) -> None:
     """Free the shard for the next run; does nothing when the lease is lost already."""
-    connection.execute(
-        load_queries("events")["release_lease"], {"shard": lease.shard, "fence": lease.fence}
-    )
+    with translated():
+        connection.execute(
+            load_queries("events")["release_lease"], {"shard": lease.shard, "fence": lease.fence}
+        )
 
 
 def request_stop(connection: Connection) -> int:
     """Ask every live drain run to end after its present batch; returns how many were asked."""
-    return connection.execute(load_queries("events")["request_stop"]).rowcount
+    with translated():
+        return connection.execute(load_queries("events")["request_stop"]).rowcount
 
 
 def read_leases(connection: Connection) -> list[LeaseRow]:
     """Read all leases, in order of shards."""
-    rows = connection.execute(load_queries("events")["read_leases"]).fetchall()
+    with translated():
+        rows = connection.execute(load_queries("events")["read_leases"]).fetchall()
     return [
         LeaseRow(
             shard=shard,

@@ -53,13 +53,15 @@ _INSERT_LATE = sql.SQL(
     " and not exists (select from {event} e where {same_key})"
     " order by {key_order} on conflict do nothing"
 )
-_COLLISIONS = sql.SQL(
-    "select s.row_no from {stage} s join {event} e on {same_key}"
-    " where e.leaf_hash is distinct from s.leaf_hash"
+# A staged row that is stored nowhere was swallowed, for example by a trigger. Without this outer
+# join it would pass for a duplicate and be acknowledged.
+_DIFFERING = sql.SQL(
+    "select s.row_no, coalesce(e.leaf_hash, l.leaf_hash) is null as is_absent from {stage} s"
+    " left join {event} e on {same_key}"
     ' and e."timestamp" between %(first)s and %(last)s'
-    " union "
-    "select s.row_no from {stage} s join {late} e on {same_key}"
-    " where s.late_reason is not null and e.leaf_hash is distinct from s.leaf_hash"
+    " left join {late} l on s.late_reason is not null"
+    ' and l.tenant_id = s.tenant_id and l."timestamp" = s."timestamp" and l.id = s.id'
+    " where coalesce(e.leaf_hash, l.leaf_hash) is distinct from s.leaf_hash"
 )
 _MARK_LATE = sql.SQL(
     "update {stage} s set late_reason = %(reason)s where s.row_no = any(%(row_nos)s)"
@@ -200,16 +202,26 @@ class Merge:
     def _loaded(
         self, staged: pl.DataFrame, *, n_new: int, n_late: int, refused: tuple[Refusal, ...]
     ) -> Loaded:
-        # Only a row that was not added can collide.
-        is_all_added = n_new + n_late + len(refused) == staged.height
-        collided = set() if is_all_added else self._collisions(staged)
-        collided -= {one.row_no for one in refused}
-        return Loaded(n_new=n_new, n_late=n_late, collided=tuple(sorted(collided)), refused=refused)
+        known = {refusal.row_no for refusal in refused}
+        differing: list[tuple[int, bool]] = []
+        # Only a row that was not added can differ from what is stored.
+        if n_new + n_late + len(refused) < staged.height:
+            differing = [one for one in self._differing(staged) if one[0] not in known]
+        absent = [
+            Refusal(row_no=no, error=RowCountMismatch()) for no, is_absent in differing if is_absent
+        ]
+        return Loaded(
+            n_new=n_new,
+            n_late=n_late,
+            collided=tuple(no for no, is_absent in differing if not is_absent),
+            refused=(*refused, *absent),
+        )
 
-    def _collisions(self, staged: pl.DataFrame) -> set[int]:
+    def _differing(self, staged: pl.DataFrame) -> list[tuple[int, bool]]:
+        """Rows whose content is not what is stored under their key, with "nothing is stored"."""
         bounds = {"first": staged["timestamp"].min(), "last": staged["timestamp"].max()}
-        rows = self._connection.execute(self._compose(_COLLISIONS), bounds).fetchall()
-        return {row[0] for row in rows}
+        rows = self._connection.execute(self._compose(_DIFFERING), bounds).fetchall()
+        return sorted((row_no, is_absent) for row_no, is_absent in rows)
 
     def _compose(self, template: sql.SQL) -> sql.Composed:
         return template.format(

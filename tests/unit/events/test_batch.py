@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_platform.events.batch import (
-    FIRST_READ_ENTRIES,
     MAX_ENTRIES_PER_READ,
     MIN_DELAY_S,
     PROBE_DELAY_S,
@@ -37,8 +36,14 @@ def test_flush_is_by_size_at_once_and_by_age_when_the_store_is_free(
     assert should_flush(buffered, LIMITS, now_s=now_s, is_store_free=is_store_free) is expected
 
 
-def test_first_read_is_small_because_sizes_are_unknown() -> None:
-    assert next_read_count(Buffered(), LIMITS, mean=(0.0, 0.0)) == FIRST_READ_ENTRIES
+@pytest.mark.parametrize(
+    ("rows", "bytes_", "expected"),
+    [(20_000, 16 << 20, 16), (5_000, 16 << 20, 5), (20_000, 3 << 20, 3), (10, 10, 1)],
+)
+def test_first_read_expects_the_largest_entries(rows: int, bytes_: int, expected: int) -> None:
+    limits = FlushLimits(rows=rows, bytes_=bytes_, age_s=1.0)
+
+    assert next_read_count(Buffered(), limits, mean=(0.0, 0.0)) == expected
 
 
 @given(
@@ -87,4 +92,4 @@ def test_a_batch_that_keeps_timing_out_is_halved_down_to_one_row(
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"bytes_": 0}, {"age_s": 0.0}])
 def test_limits_under_which_nothing_flushes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="positive"):
-        FlushLimits(**{"rows": 1, "bytes_": 1, "age_s": 1.0, **wrong})  # pyright: ignore[reportArgumentType]
+        FlushLimits(**{"rows": 1, "bytes_": 1, "age_s": 1.0, **wrong})
