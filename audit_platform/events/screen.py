@@ -19,7 +19,11 @@ LINE: Final = "line"
 CANONICAL_TIME: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9][.][0-9]{6}Z$"
 _UUID7: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
 _UUID: Final = "^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-_ENUMS: Final = {"status": list(EventStatus), "actor_type": list(ActorType)}
+# As plain words: members of a StrEnum would turn the comparison into a cast that fails.
+_ENUMS: Final = {
+    "status": [word.value for word in EventStatus],
+    "actor_type": [word.value for word in ActorType],
+}
 _JSON_SHAPES: Final = {"changes": r"^[{\[]", "metadata": "^[{]", "context": "^[{]"}
 _NON_EMPTY: Final = ("tenant_id", "source", "action")
 # Below, neither digits nor an exponent of three digits leave the range of numeric (json_text.py).

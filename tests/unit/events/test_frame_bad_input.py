@@ -1,6 +1,8 @@
 """Bad input by the ids of the fault catalogue, as far as the stream can carry it.
 
-B17, B26 and B30 are about the HTTP edge alone. Each bad line is framed alone and among good ones.
+B26 and B30 are about the HTTP edge alone. Each bad line is framed alone and among good ones.
+
+Length: one test per row of the catalogue, found by its id in one place.
 """
 
 import gzip
