@@ -133,8 +133,14 @@ def _failures_in_a_row(records: Sequence[dg.RunRecord]) -> tuple[int, datetime |
 
 
 def _since(record: dg.RunRecord) -> datetime:
-    """Start of a run; its last change of status while it waits for one in queue or launcher."""
-    return _moment(record.start_time) or record.update_timestamp
+    """Tell since when a run is at its stage.
+
+    A run that waited in a long queue has only just been handed to the launcher. The time of that
+    change is used there alone: before any change it is the database's own clock and time zone.
+    """
+    if record.dagster_run.status is dg.DagsterRunStatus.STARTING:
+        return record.update_timestamp
+    return _moment(record.start_time) or record.create_timestamp
 
 
 def _moment(epoch_s: float | None) -> datetime | None:
