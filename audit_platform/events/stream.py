@@ -16,6 +16,7 @@ from typing import Any, Final, Self, cast
 
 import redis
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from audit_platform.errors import GroupMissing, QueueError, QueueFull, QueueUnavailable
@@ -91,8 +92,10 @@ class _Edge:
             socket_connect_timeout=timeout_ms / 1000,
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
-            # No CLIENT SETINFO: the access rules of the design do not grant it.
+            # No CLIENT SETINFO and no CLIENT MAINT_NOTIFICATIONS: the access rules do not grant
+            # them, and each connection would leave a refusal in the ACL log.
             driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
 
     def ping(self) -> None:
