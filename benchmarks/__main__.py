@@ -7,7 +7,7 @@ in `results/`; `--quick` is for trying the scripts and keeps nothing.
 import argparse
 from collections.abc import Callable
 
-from benchmarks import drain_rate, latency
+from benchmarks import drain_rate, latency, log_call
 from benchmarks.figures import Figure, print_figures, read_last, write_result
 
 Measure = Callable[[bool], list[Figure]]
@@ -23,9 +23,14 @@ def _measure_latency(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one tabl
     return latency.measure(seconds=3 if is_quick else 30)
 
 
+def _measure_call(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    return log_call.measure(seconds=1 if is_quick else 10)
+
+
 BENCHMARKS: dict[str, Measure] = {
     drain_rate.NAME: _measure_drain,
     latency.NAME: _measure_latency,
+    log_call.NAME: _measure_call,
 }
 
 

@@ -6,7 +6,7 @@ traffic (`local/traffic_run.py`), the display (`local/traffic_display.py`).
 
 import secrets
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from audit_platform.local.supervisor import Platform
     from audit_platform.local.traffic_place import Place
     from audit_platform.local.traffic_run import TrafficRun
+    from audit_platform.settings import Settings
 
 _CLOUDTRAIL: Final = Path("../shared/data/cloudtrail")
 
@@ -124,15 +125,17 @@ class _Stage:
                 patience.wait(position)
             bars.show(position)
 
-    def _import(self, files: Path | None) -> frozenset[str]:
-        if files is None:
+    def _import(self, directory: Path | None) -> frozenset[str]:
+        if directory is None:
             return frozenset()
         from audit_platform.local.traffic_display import file_bar
-        from audit_platform.local.traffic_import import import_cloudtrail
+        from audit_platform.local.traffic_import import cloudtrail_files, event_ids
 
+        files = cloudtrail_files(directory)
         with file_bar(self.console) as advance:
-            imported = import_cloudtrail(files, self.platform.running_settings, advance=advance)
-        self.console.print(f"{len(imported):,} events of AWS CloudTrail imported from {files}")
+            _send_and_settle(files, self.platform.running_settings, advance)
+        imported = event_ids(files)
+        self.console.print(f"{len(imported):,} events of AWS CloudTrail imported from {directory}")
         return imported
 
     def go_on(self) -> None:
@@ -147,6 +150,33 @@ class _Stage:
         ):
             self.console.print("A light traffic goes on. Ctrl-C stops everything; data stays.")
             Event().wait()
+
+
+def _send_and_settle(
+    files: Sequence[Path], settings: "Settings", advance: Callable[[int, int], None]
+) -> None:
+    from audit_platform.cli.import_session import import_session
+    from audit_platform.local.traffic_import import MAPPING
+    from audit_platform.local.traffic_patience import Patience
+
+    patience = Patience()
+    with import_session(settings) as session:
+        imports = [
+            session.prepare(
+                path,
+                file_format=None,
+                mapping=MAPPING,
+                on_progress=lambda progress: patience.wait(progress, pause_s=0),
+                on_rejection=lambda _rejection: None,
+            )
+            for path in files
+        ]
+        # All are sent before the first is awaited: a wait per file would cost a flush each.
+        for number, one in enumerate(imports, start=1):
+            one.send(is_repeat=False)
+            advance(number, len(imports))
+        for one in imports:
+            one.settle()
 
 
 def _files_of(cloudtrail: Path | None) -> Path | None:

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from audit_platform.db.pool import Connection, connect
+from audit_platform.db.pool import connected, translated
 from audit_platform.events.stream import Appender
 from audit_platform.local import postgres
 from audit_platform.local.platform_state import read_state
@@ -33,8 +34,6 @@ class Stack:
     platform: Platform
     settings: Settings
     api: DagsterApi
-    owner: Connection
-    admin: Connection
     logs_at_start: dict[str, str]
     """Log text by process, as it stood when the first event was stored."""
 
@@ -43,11 +42,16 @@ class Stack:
         """Where an application beside the platform finds it."""
         return self.platform.plan.data_dir
 
+    def ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask PostgreSQL as administrator, each time anew: tests stop the server in between."""
+        url = self.platform.plan.admin_url
+        with connected(url, application="tests") as connection, translated():
+            return connection.execute(query.encode(), values).fetchall()
+
     def stored(self, action: str) -> Counter[str]:
         """Rows by `entity_id` of all events with an action, late ones included."""
         query = "select entity_id, count(*) from audit.event_all where action = %s group by 1"
-        rows = self.owner.execute(query.encode(), [action]).fetchall()
-        return Counter({str(entity): int(count) for entity, count in rows})
+        return Counter({str(entity): int(count) for entity, count in self.ask(query, action)})
 
     def send(self, *, action: str) -> str:
         """Put one event into the queue without the SDK; returns its id."""
@@ -62,13 +66,12 @@ class Stack:
         query = (
             "select run_id from audit.event join audit.ingest_batch using (batch_id) where id = %s"
         )
-        row = self.owner.execute(query.encode(), [event_id]).fetchone()
-        return row[0] if row else None
+        return next((row[0] for row in self.ask(query, event_id)), None)
 
     def draining_processes(self) -> set[int]:
         """Processes that are connected as the writer, found by their end of the connection."""
         query = "select client_port from pg_stat_activity where usename = 'audit_writer'"
-        ports = {row[0] for row in self.admin.execute(query.encode()).fetchall()}
+        ports = {row[0] for row in self.ask(query)}
         return {
             connection.pid
             for connection in psutil.net_connections("tcp")
@@ -99,13 +102,10 @@ def stack() -> Iterator[Stack]:
     )
     with Platform(settings) as platform:
         plan, running = platform.plan, platform.running_settings
-        owner = connect(running.database_url_of("maint"), application="t", role="audit_owner")
         stack = Stack(
             platform=platform,
             settings=running,
             api=DagsterApi(plan.ui_url),
-            owner=owner,
-            admin=connect(plan.admin_url, application="tests"),
             logs_at_start={},
         )
         first = stack.send(action="acceptance.first")
@@ -114,8 +114,6 @@ def stack() -> Iterator[Stack]:
             {path.stem: path.read_text(errors="replace") for path in plan.log_dir.glob("*.log")}
         )
         yield stack
-        owner.close()
-        stack.admin.close()
     if platform.plan.postgres is not None:
         postgres.remove(platform.plan.postgres)
     shutil.rmtree(directory, ignore_errors=True)

@@ -3,10 +3,13 @@
 import json
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event
 from time import monotonic
 from typing import Any, TypeVar
+
+from audit_platform.errors import DatabaseUnavailable
 
 Found = TypeVar("Found")
 LOOK_S = 0.25
@@ -171,10 +174,19 @@ class DagsterApi:
 
 
 def eventually(look: Callable[[], Found | None], *, within_s: float, what: str) -> Found:
-    """Look until something true is found; fail with `what` after `within_s`."""
+    """Look until something true is found; fail with `what` after `within_s`.
+
+    A database that does not answer counts as nothing found: tests stop it.
+    """
     pause = Event()
     deadline = monotonic() + within_s
-    while not (found := look()):
+    while not (found := _looked(look)):
         assert monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
         pause.wait(LOOK_S)
     return found
+
+
+def _looked(look: Callable[[], Found | None]) -> Found | None:
+    with suppress(DatabaseUnavailable):
+        return look()
+    return None

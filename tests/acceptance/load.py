@@ -30,6 +30,7 @@ class LoadReport:
         raised: Exceptions that `log()` let through.
         slowest_call_s: Longest `log()`.
         accepted, sent, buffered, dropped: The client's own counters after `close()`.
+        retries: Attempts to send that failed and were repeated.
     """
 
     called: int
@@ -39,6 +40,7 @@ class LoadReport:
     sent: int
     buffered: int
     dropped: int
+    retries: int
 
 
 class Load:
@@ -102,6 +104,7 @@ def main(action: str, rate: int) -> None:
         sent=stats.sent,
         buffered=stats.buffered,
         dropped=stats.dropped_total,
+        retries=stats.retries,
     )
     print(json.dumps({name: getattr(report, name) for name in LoadReport.__slots__}))  # noqa: T201
 

@@ -37,5 +37,5 @@ def test_the_ledger_adds_up_and_names_the_dagster_run(stack: Stack) -> None:
     run_id = eventually(lambda: stack.storing_run(event_id), within_s=60, what="the event")
 
     assert stack.api.run(run_id).job == "ingest"
-    uneven = "select from audit.ingest_batch where n_read <> n_new + n_dup + n_late + n_bad"
-    assert stack.owner.execute(uneven.encode()).rowcount == 0
+    uneven = "select 1 from audit.ingest_batch where n_read <> n_new + n_dup + n_late + n_bad"
+    assert stack.ask(uneven) == []

@@ -14,6 +14,8 @@ from time import monotonic
 import psutil
 import pytest
 
+from audit_platform.db.pool import connect
+from audit_platform.errors import DatabaseUnavailable
 from tests.acceptance.conftest import Stack
 from tests.acceptance.dagster_api import eventually
 from tests.acceptance.load import Load, LoadReport, loaded
@@ -40,6 +42,12 @@ def stopped(processes: list[psutil.Process]) -> Iterator[None]:
 
 def wait_until_flowing(stack: Stack, load: Load) -> None:
     eventually(lambda: stack.stored(load.action), within_s=60, what="the first stored event")
+
+
+def expect_no_answer_of_postgresql(stack: Stack) -> None:
+    """Prove the fault: nobody gets a connection."""
+    with pytest.raises(DatabaseUnavailable):
+        connect(stack.platform.plan.admin_url, application="tests", connect_timeout_s=2)
 
 
 def expect_all_stored_once(stack: Stack, load: Load, report: LoadReport) -> None:
@@ -71,6 +79,7 @@ def test_a_killed_ingest_run_loses_nothing_and_is_replaced_in_time(stack: Stack)
         report = load.end()
 
     assert next_run != killed_run
+    eventually(lambda: stack.api.run(killed_run).status == "FAILURE", within_s=60, what="its end")
     assert replaced_after_s < NEXT_RUN_S
     assert victim not in stack.draining_processes()
     expect_all_stored_once(stack, load, report)
@@ -82,6 +91,7 @@ def test_after_postgresql_was_away_everything_is_stored(stack: Stack) -> None:
         wait_until_flowing(stack, load)
 
         with stopped(stack.server_processes("postgres")):
+            expect_no_answer_of_postgresql(stack)
             Event().wait(OUTAGE_S)
         report = load.end()
 
@@ -116,6 +126,7 @@ def test_log_neither_raises_nor_blocks_while_redis_is_away(stack: Stack) -> None
     assert report.raised == 0
     assert report.slowest_call_s < LONGEST_CALL_S
     assert report.called > 200 * OUTAGE_S
+    assert report.retries > 0, "Redis was never away"
     assert report.accepted == report.called == report.sent + report.dropped + report.buffered
     assert report.buffered == 0
     expect_all_stored_once(stack, load, report)
