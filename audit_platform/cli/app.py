@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from audit_platform.cli import demo, doctor, up
+from audit_platform.cli import demo, doctor, events, import_, up
 from audit_platform.errors import AuditPlatformError
 
 INTERRUPTED: Final = 130
@@ -26,15 +26,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _landed():
-    import importlib.util
-    import importlib
-
-    for name in ("import_", "events"):
-        if importlib.util.find_spec(f"audit_platform.cli.{name}"):
-            yield importlib.import_module(f"audit_platform.cli.{name}")
 
 
 def _show_version(is_asked: bool) -> None:
@@ -61,7 +52,7 @@ def root(
     del is_asked  # its callback acted
 
 
-for group in (up, doctor, *_landed(), demo):
+for group in (up, doctor, import_, events, demo):
     group.register(app)
 
 

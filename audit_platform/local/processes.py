@@ -51,7 +51,7 @@ class ChildSpec:
         argv: Program and arguments; no secrets, everyone can read them.
         environment: Complete environment of the child.
         cwd: Working directory.
-        log_path: Grows to `LOG_LIMIT_BYTES`, then becomes `*.1`.
+        log_path: Grows to `log_limit_bytes`, then becomes `*.1`.
         line_format: How to read the level of a line.
         end_signal: Asks the process to end in good order.
         death_signal: Sent by the kernel when the supervisor dies; the end signal for services
@@ -67,6 +67,7 @@ class ChildSpec:
     line_format: LineFormat
     end_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL
+    log_limit_bytes: int = LOG_LIMIT_BYTES
     popen_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -173,7 +174,7 @@ class Child:
 
     def _copy_lines(self, stream: BinaryIO) -> None:
         trouble = TroubleFilter(self.spec.line_format)
-        log = _BoundedLog(self.spec.log_path)
+        log = _BoundedLog(self.spec.log_path, limit_bytes=self.spec.log_limit_bytes)
         with stream:
             for raw in _lines(stream):
                 line = printable(raw.decode(errors="replace").rstrip("\r\n"))
@@ -186,8 +187,9 @@ class Child:
 class _BoundedLog:
     """A log file and its predecessor; a full disk costs lines, never the child."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, limit_bytes: int) -> None:
         self._path = path
+        self._limit_bytes = limit_bytes
         self._file: BinaryIO | None = None
 
     def write(self, line: str) -> None:
@@ -196,7 +198,7 @@ class _BoundedLog:
             if self._file is None:
                 self._file = self._path.open("ab", buffering=0)
             self._file.write(f"{line}\n".encode())
-            if self._file.tell() > LOG_LIMIT_BYTES:
+            if self._file.tell() > self._limit_bytes:
                 self.close()
                 self._path.replace(self._path.with_suffix(f"{self._path.suffix}.1"))
 
@@ -239,11 +241,12 @@ def kill_marked(mark: str, *, timeout_s: float) -> int:
         timeout_s: Longest wait for the kernel to take them away.
     """
     killed: set[int] = set()
-    deadline = time.monotonic() + timeout_s
+    deadline, pause = time.monotonic() + timeout_s, threading.Event()
     while (processes := marked_processes(mark)) and time.monotonic() < deadline:
         for process in processes:
             with suppress(psutil.Error):
                 process.kill()
                 killed.add(process.pid)
-        psutil.wait_procs(processes, timeout=0.2)
+        # Not psutil's wait: it would reap our own children and lose their exit codes.
+        pause.wait(0.05)
     return len(killed)

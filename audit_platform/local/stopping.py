@@ -32,6 +32,7 @@ STOP_ORDER: Final = (
     Service.REDIS,
     Service.POSTGRES,
 )
+KEEPERS_OF_DATA: Final = (Service.REDIS, Service.POSTGRES)
 # A daemon in the middle of a sensor's long poll would wait up to 10 s. It holds no state: a tick
 # that was cut off is repeated. Code server and webserver hold none either.
 GRACE_S: Final[Mapping[Service, float]] = {
@@ -66,24 +67,32 @@ def stop_all(
         say: Called with a sentence for the operator.
     """
     for service in STOP_ORDER:
+        child = children.get(service)
         if service is Service.CODE_SERVER:
             _stop_drains(children, mark=mark, maint_url=maint_url, hurry=hurry)
-        child = children.get(service)
-        if child is None or not child.is_running:
-            continue
-        child.ask_to_end()
-        if service is Service.CODE_SERVER:
+            # The UI goes with it: nobody waits for the other.
+            _ask(children, Service.CODE_SERVER, Service.WEBSERVER)
             _stop_runs(children, mark=mark, hurry=hurry)
-        if not _wait(lambda child=child: not child.is_running, GRACE_S[service], hurry):
-            if service in {Service.REDIS, Service.POSTGRES}:
-                say(
-                    f"{service} did not stop in time and was killed; it recovers at the next start."
-                )
+        elif service is not Service.WEBSERVER:
+            if service is Service.REDIS:
+                # Nobody may use the services any more when they stop.
+                kill_marked(mark, timeout_s=KILL_S)
+            _ask(children, service)
+        if child is not None and not _ends(child, GRACE_S[service], hurry):
+            if service in KEEPERS_OF_DATA:
+                say(f"{service} did not stop in time and was killed; the next start recovers it.")
             child.kill()
-        if service is Service.WEBSERVER:
-            # Nobody may use the services any more when they stop.
-            kill_marked(mark, timeout_s=KILL_S)
     kill_marked(mark, timeout_s=KILL_S)
+
+
+def _ask(children: Mapping[Service, Child], *services: Service) -> None:
+    for service in services:
+        if service in children:
+            children[service].ask_to_end()
+
+
+def _ends(child: Child, timeout_s: float, hurry: threading.Event) -> bool:
+    return _wait(lambda: not child.is_running, timeout_s, hurry)
 
 
 def _stop_drains(
