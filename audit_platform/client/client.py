@@ -8,6 +8,9 @@ waits for no network and no disk. Safe to use from threads, tasks, signal handle
 forked children.
 """
 
+# Loaded here, not by the first connection: a fork while the sender thread imports it would leave
+# the child with an import lock that nobody gives back (seen in a test, Python 3.11).
+import encodings.idna  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import hashlib
 import logging
 import random

@@ -371,13 +371,14 @@ def _translated() -> Iterator[None]:
         raise QueueUnavailable from exc
     except redis.ResponseError as exc:
         text = str(exc)
-        if text.startswith("NOGROUP") or "UNBLOCKED" in text:
+        # The library cuts a code that it knows off the text and keeps it apart.
+        code = exc.status_code or text.partition(" ")[0]
+        if code == "NOGROUP" or "UNBLOCKED" in text:
             raise GroupMissing from exc
-        if text.startswith(("OOM", "MISCONF", "NOREPLICAS")):
+        if code in {"OOM", "MISCONF", "NOREPLICAS"}:
             raise QueueFull from exc
-        if text.startswith(("LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN")):
+        if code in {"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN"}:
             raise QueueUnavailable from exc
-        code = text.split(" ", 1)[0]
         message = f"Redis refused a command ({code}). Check the server and its ACL users."
         raise QueueError(message) from exc
 
