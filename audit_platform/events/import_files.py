@@ -51,6 +51,7 @@ class ImportEdges:
     Attributes:
         backlog: Tells how full the stream is, and what has left it.
         open_partitions: Makes sure that events of these times can be stored on time.
+        max_backlog_entries: Import waits while the stream holds as many.
         pause: Waits so many seconds.
         now_ms: Milliseconds since 1970.
     """
@@ -60,6 +61,7 @@ class ImportEdges:
     shard: int
     backlog: Backlog
     open_partitions: Callable[[Sequence[datetime]], None]
+    max_backlog_entries: int = MAX_BACKLOG_ENTRIES
     pause: Callable[[float], None]
     now_ms: Callable[[], int]
 
@@ -97,7 +99,7 @@ class _Batch:
 
 
 class FileImport:
-    """One file on its way; make one per file and call `run` once."""
+    """One file on its way; make one per file, then `run` it, or `send` and later `settle`."""
 
     def __init__(
         self,
@@ -127,31 +129,61 @@ class FileImport:
         self._last: datetime | None = None
         self._reported = 0
         self._offset = 0
+        self._is_resumed = False
+        self._sent: tuple[ImportKey, ImportState] | None = None
 
     def run(self, options: ImportOptions) -> FileReport:
         """Import the file, or find that it was imported before.
 
         Raises:
+            As `send` and `settle`.
+        """
+        report = self.send(is_repeat=options.is_repeat)
+        is_done = report.outcome is FileOutcome.ALREADY_IMPORTED or not options.is_waiting
+        return report if is_done else self.settle()
+
+    def send(self, *, is_repeat: bool) -> FileReport:
+        """Read and send the file from where an earlier import ended.
+
+        Args:
+            is_repeat: Send a complete file once more, as another epoch.
+
+        Raises:
             UnreadableFile: The file as a whole cannot be read; what was sent stays sent.
-            QueueUnavailable: Redis does not answer; run it again, it continues.
+            QueueUnavailable: Redis does not answer; send it again, it continues.
             DatabaseUnavailable: PostgreSQL does not answer; likewise.
         """
         key = ImportKey(file_sha256=digest_file(self._path), mapping=self._mapping.key)
         ledger = self._edges.ledger
         with ledger.locked(key):
             state = ledger.begin(key, self._path, self._path.stat().st_size)
-            if state.is_complete and not options.is_repeat:
+            if state.is_complete and not is_repeat:
                 return self._report(FileOutcome.ALREADY_IMPORTED, state)
             if state.is_complete:
                 state = ledger.restart(key, self._path)
-            is_resumed = state.sent > 0
+            self._is_resumed = state.sent > 0
             state = self._send(key, state)
-            if not options.is_waiting:
-                return self._report(FileOutcome.SENT, state)
+        self._sent = (key, state)
+        return self._report(FileOutcome.SENT, state)
+
+    def settle(self) -> FileReport:
+        """Wait until the ledger has everything that `send` sent, and count what became of it.
+
+        Raises:
+            ValueError: Nothing was sent by this object.
+            UnreadableFile: The queue keeps losing events.
+            QueueUnavailable: Redis does not answer.
+            DatabaseUnavailable: PostgreSQL does not answer.
+        """
+        if self._sent is None:
+            raise ValueError("send the file first")
+        key, state = self._sent
+        ledger = self._edges.ledger
+        with ledger.locked(key):
             state = self._await_ledger(key, state)
-            counts = self._count(key, state, is_resumed=is_resumed)
+            counts = self._count(key, state)
             ledger.finish(key, state.epoch)
-            return self._report(FileOutcome.STORED, state, counts)
+        return self._report(FileOutcome.STORED, state, counts)
 
     def _send(self, key: ImportKey, state: ImportState) -> ImportState:
         """Send every record after `state.sent`, in order; returns the state at the end."""
@@ -207,7 +239,9 @@ class FileImport:
         self._progress(ImportPhase.SENDING, state, arrived=0)
 
     def _await_room(self, state: ImportState) -> None:
-        while self._edges.backlog.state(self._edges.shard).length >= MAX_BACKLOG_ENTRIES:
+        while (
+            self._edges.backlog.state(self._edges.shard).length >= self._edges.max_backlog_entries
+        ):
             self._progress(ImportPhase.QUEUE_FULL, state, arrived=0)
             self._edges.pause(POLL_S)
 
@@ -245,8 +279,8 @@ class FileImport:
             return self._edges.backlog.is_drained_up_to(self._edges.shard, self._entry_ids[-1])
         return self._edges.backlog.state(self._edges.shard).length == 0
 
-    def _count(self, key: ImportKey, state: ImportState, *, is_resumed: bool) -> StoredCounts:
-        if self._first is None or self._last is None or is_resumed:
+    def _count(self, key: ImportKey, state: ImportState) -> StoredCounts:
+        if self._first is None or self._last is None or self._is_resumed:
             # What an earlier process sent may lie at any time.
             first, last = _EARLIEST, _LATEST
         else:

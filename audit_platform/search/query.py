@@ -13,7 +13,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -53,6 +53,8 @@ class EventQuery:
         metadata: Path to value; the value is compared as JSON and as text.
         limit: Events of one page.
         after: Where the page starts; None is the newest event.
+        period: How `since` and `until` were written, when they may be relative: a cursor is bound
+            to the words, and carries the moments they meant on the first page.
     """
 
     since: datetime | None = None
@@ -69,6 +71,7 @@ class EventQuery:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     limit: int = 50
     after: Position | None = None
+    period: tuple[str | None, str | None] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no event can match.
@@ -197,50 +200,61 @@ def parameters(query: EventQuery) -> dict[str, Any]:
 
 def sign_cursor(query: EventQuery, position: Position, *, key: bytes, now: datetime) -> str:
     """Make the cursor of the page after a position, for the filters of this query."""
-    payload = json.dumps(
-        [
-            _CURSOR_VERSION,
-            int((now + CURSOR_LIFETIME).timestamp()),
-            timestamp_us(position.timestamp),
-            position.tenant_id,
-            position.event_id,
-        ],
-        separators=(",", ":"),
-    ).encode()
+    content = [
+        _CURSOR_VERSION,
+        int((now + CURSOR_LIFETIME).timestamp()),
+        timestamp_us(position.timestamp),
+        position.tenant_id,
+        position.event_id,
+        *(moment and timestamp_us(moment) for moment in (query.since, query.until)),
+    ]
+    payload = json.dumps(content, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(_mac(payload, query, key) + payload).decode().rstrip("=")
 
 
-def read_cursor(text: str, query: EventQuery, *, key: bytes, now: datetime) -> Position:
-    """Check a cursor against the filters it is used with.
+def resume(query: EventQuery, cursor: str, *, key: bytes, now: datetime) -> EventQuery:
+    """Check a cursor against the filters it is used with, and go on where its page ended.
+
+    Returns:
+        The query with the position, and with the moments that its period meant on the first page.
 
     Raises:
         InvalidQuery: Forged, damaged, made for other filters, or older than a day.
     """
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise InvalidQuery("the cursor is damaged; copy it whole, or search without it") from None
     mac, payload = data[:_MAC_BYTES], data[_MAC_BYTES:]
     canonical = base64.urlsafe_b64encode(data).decode().rstrip("=")
-    if canonical != text or not hmac.compare_digest(mac, _mac(payload, query, key)):
+    if canonical != cursor or not hmac.compare_digest(mac, _mac(payload, query, key)):
         raise InvalidQuery(
             "the cursor belongs to another search or was changed; repeat its filters exactly"
         )
-    _, expires_s, microseconds, tenant_id, event_id = json.loads(payload)
+    _, expires_s, microseconds, tenant_id, event_id, since_us, until_us = json.loads(payload)
     if now.timestamp() > expires_s:
         raise InvalidQuery("the cursor is older than a day; search again without it")
-    return Position(
-        timestamp=EARLIEST + timedelta(microseconds=microseconds),
-        tenant_id=tenant_id,
-        event_id=str(uuid.UUID(event_id)),
+    position = Position(
+        timestamp=_moment(microseconds), tenant_id=tenant_id, event_id=str(uuid.UUID(event_id))
     )
+    since = None if since_us is None else _moment(since_us)
+    until = None if until_us is None else _moment(until_us)
+    return replace(query, after=position, since=since, until=until)
+
+
+def _moment(microseconds: int) -> datetime:
+    return EARLIEST + timedelta(microseconds=microseconds)
 
 
 def fingerprint(query: EventQuery) -> bytes:
     """Digest of the filters; limit and position are no filters."""
     names = ("tenant_id", "status", "text", *_TEXT_FILTERS)
     moments = [moment and timestamp_us(moment) for moment in (query.since, query.until)]
-    filters = [moments, [getattr(query, name) for name in names], sorted(query.metadata.items())]
+    filters = [
+        query.period or moments,
+        [getattr(query, name) for name in names],
+        sorted(query.metadata.items()),
+    ]
     return hashlib.sha256(json.dumps(filters).encode()).digest()
 
 

@@ -4,7 +4,6 @@ import base64
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +15,7 @@ from audit_platform.errors import InvalidQuery
 from audit_platform.events.event import timestamp_us
 from audit_platform.events.identity import TAIL_BITS, mint
 from audit_platform.search.hot import Searcher
-from audit_platform.search.query import EventQuery, Position, parameters, read_cursor, sign_cursor
+from audit_platform.search.query import EventQuery, parameters, resume, sign_cursor
 from tests.conftest import Database
 
 pytestmark = pytest.mark.integration
@@ -81,14 +80,14 @@ def _ids(searcher: Searcher, **filters: Any) -> list[str]:
 def _pages(searcher: Searcher, query: EventQuery) -> Iterator[list[str]]:
     """Walk all pages through signed cursors, as the command line does."""
     with searcher.connected() as connection:
-        after: Position | None = None
+        asked = query
         while True:
-            page = searcher.search(connection, replace(query, after=after), now=NOW)
+            page = searcher.search(connection, asked, now=NOW)
             yield [str(row["id"]) for row in page.rows]
             if page.next_position is None:
                 return
             cursor = sign_cursor(query, page.next_position, key=KEY, now=NOW)
-            after = read_cursor(cursor, query, key=KEY, now=NOW)
+            asked = resume(query, cursor, key=KEY, now=NOW)
 
 
 def test_newest_event_comes_first(database: Database, reader: Searcher) -> None:
