@@ -8,14 +8,12 @@ library (under 0.5 s), because commands import what they need when they run.
 
 import sys
 from importlib.metadata import version
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from audit_platform.cli import demo, doctor, events, import_, up
 from audit_platform.errors import AuditPlatformError
-
-INTERRUPTED: Final = 130
 
 app = typer.Typer(
     name="audit-platform",
@@ -63,9 +61,3 @@ def main() -> None:
     except AuditPlatformError as exc:
         typer.echo(f"audit-platform: {exc.message}", err=True)
         sys.exit(exc.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) has seen enough; the interpreter must not complain again.
-        sys.stderr.close()
-        sys.exit(0)

@@ -32,7 +32,10 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check whether the running platform is safe and well; exit code 1 if a check fails."""
+    """Check whether the platform is safe and well.
+
+    Each line says ok, warn or fail with its remedy; the exit code is 1 if a check fails.
+    """
     from audit_platform.selfcheck import Outcome, run_checks
     from audit_platform.settings import load_settings
 

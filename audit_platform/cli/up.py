@@ -56,9 +56,10 @@ def up(
         bool, typer.Option("--verbose", "-v", help="Show every line of every process.")
     ] = False,
 ) -> None:
-    """Start PostgreSQL, Redis and Dagster here; Ctrl-C stops them and keeps the data.
+    """Start everything here; Ctrl-C stops it.
 
-    Your own servers are used instead when AUDIT_DATABASE_URL or AUDIT_REDIS_URL name them.
+    PostgreSQL, Redis and Dagster run in the foreground; the data stays when they stop. Your
+    own servers are used instead when AUDIT_DATABASE_URL or AUDIT_REDIS_URL name them.
     """
     from audit_platform.local.supervisor import Platform
 
@@ -81,7 +82,10 @@ def up(
 
 
 def status(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Show processes, queue, last batch and partitions; exit code 1 if not all is well."""
+    """Show processes, queue and last batch.
+
+    The exit code is 0 only if every process runs and every service answers.
+    """
     from audit_platform.local.control import read_status
 
     found = read_status(_load(data_dir), now=datetime.now(UTC))
@@ -91,7 +95,7 @@ def status(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 def down(*, data_dir: DataDir = None) -> None:
-    """Ask the running platform to stop and wait until it has; the data is kept."""
+    """Stop the running platform; data is kept."""
     from audit_platform.local.control import stop_running
 
     pid = stop_running(_load(data_dir).data_dir)
@@ -103,7 +107,10 @@ def reset(
     data_dir: DataDir = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove the data directory: all events, the queue, the run history and the keys."""
+    """Remove the data directory; asks first.
+
+    All events, the queue, the run history and the keys in it are lost.
+    """
     from audit_platform.local.control import remove_data, require_removable
 
     directory = _load(data_dir).data_dir.absolute()
@@ -116,7 +123,10 @@ def reset(
 
 
 def config(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Show each setting, its value and where that comes from; secrets are hidden."""
+    """Show each setting, its value and origin.
+
+    Passwords and keys are hidden.
+    """
     from audit_platform.settings import ENV_PREFIX, Settings, origins
 
     given = {} if data_dir is None else {"data_dir": data_dir}
