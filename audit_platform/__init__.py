@@ -13,6 +13,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   identity.py               UUIDv7 from the event's own timestamp; ids of external sources (pure)
   policy.py                 durability classes, batching presets, shards (pure)
   stream.py                 Redis Streams edge: append, backlog, read, claim, acknowledge
+  decode_batch.py           decodes a batch so that no entry stops a shard
   lines.py                  stream entries to lines; both entry formats (pure)
   wire_event.py             one event in canonical wire form, as decoded (pure)
   wire_time.py              event times in every accepted form (pure)
@@ -67,6 +68,7 @@ client/                     the producer SDK; imports neither Polars nor Dagster
 search/                     questions about stored events
   query.py                  filters and signed keyset cursor (pure)
   hot.py                    searches in PostgreSQL, late rows included
+  follow.py                 what a repeated search found that is new (pure)
 retention/                  life of the partitions
   partition.py              names, bounds, what is due (pure)
   lifecycle.py              creates partitions by ATTACH; writers never wait
@@ -117,6 +119,8 @@ cli/                        `audit-platform`: one file per command group
   demo.py                   demo: everything from nothing, with a balance
   import_.py                import: files of history
   import_session.py         an import with the services of a running platform
+  events.py                 search, tail
+  event_output.py           events as a table, NDJSON or CSV
   terminal_text.py          foreign text made safe for terminals and spreadsheets (pure)
 local/                      everything embedded, the supervisor and the demo
   supervisor.py             starts everything, keeps it running, stops it in order
@@ -149,6 +153,7 @@ local/                      everything embedded, the supervisor and the demo
   traffic_history.py        demo: what the queue has taken, one line each
   traffic_import.py         demo: CloudTrail files, with their ids
   traffic_legacy.py         demo: programs that write to the queue without the SDK
+  traffic_patience.py       demo: waits for the platform, but not for ever
   traffic_place.py          demo: its own data directory and settings
   traffic_process.py        demo: producer processes, started, counted, stopped
   traffic_records.py        demo: flat records and their JSON (pure)

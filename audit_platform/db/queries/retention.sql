@@ -13,7 +13,7 @@ select
     p.hi,
     p.state,
     exists (
-        select
+        select 1
         from pg_inherits as i
         where
             i.inhparent = 'audit.event'::regclass
@@ -27,7 +27,7 @@ order by p.lo;
 select
     to_regclass('audit.' || quote_ident(%(name)s)) is not null as is_there,
     exists (
-        select
+        select 1
         from pg_inherits as i
         where
             i.inhparent = 'audit.event'::regclass

@@ -278,10 +278,12 @@ create table audit.partition (
   constraint partition_disjoint exclude using gist (tstzrange(lo, hi) with &&),
   -- prevents a skipped step of the life cycle
   constraint partition_exported check (state in ('open', 'sealed')
-    or (n is not null and root is not null and leaf_digest is not null and manifest_sha256 is not null)),
+    or (n is not null and root is not null and leaf_digest is not null
+        and manifest_sha256 is not null)),
   constraint partition_verified check (state in ('open', 'sealed', 'exported')
     or (verified_at is not null and verified_by is not null)),
-  constraint partition_detached check (state not in ('detached', 'dropped') or detached_at is not null),
+  constraint partition_detached check (state not in ('detached', 'dropped')
+    or detached_at is not null),
   constraint partition_dropped check (state <> 'dropped'
     or (dropped_at is not null and dropped_at >= detached_at + interval '7 days'))
 );
@@ -377,7 +379,7 @@ comment on view audit.event_all is 'Every event of every tenant, json as stored;
 -- No security_barrier and no row-level security: both sort all rows of a tenant for "the last 50",
 -- measured in docs/decisions/0001-reader-views.md.
 create view audit.event_read as
-select * from audit.event_all
+select * from audit.event_all -- noqa: AM04 - the columns of event_all stand above
 where tenant_id = nullif(current_setting('app.tenant', true), '');
 comment on view audit.event_read is 'Events of the tenant in app.tenant, json as stored; for programs';
 
@@ -395,9 +397,11 @@ comment on view audit.events is 'Events of the tenant in app.tenant, JSON as jso
 revoke all on all tables in schema audit from public;
 revoke all on all functions in schema audit from public;
 grant usage on schema audit to audit_writer, audit_reader, audit_app;
-grant insert on audit.event, audit.event_late, audit.dead_letter, audit.ingest_batch, audit.ingest_range
+grant insert
+  on audit.event, audit.event_late, audit.dead_letter, audit.ingest_batch, audit.ingest_range
   to audit_writer;
-grant select (tenant_id, "timestamp", id, leaf_hash) on audit.event, audit.event_late to audit_writer;
+grant select (tenant_id, "timestamp", id, leaf_hash) on audit.event, audit.event_late
+  to audit_writer;
 grant select on audit.event_shape, audit.partition to audit_writer;
 grant select, insert, update on audit.drain_lease to audit_writer;
 grant select on audit.event_read, audit.events to audit_reader;

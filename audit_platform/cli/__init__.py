@@ -1,0 +1,1 @@
+"""Command line `audit-platform`: one file per group of commands."""
