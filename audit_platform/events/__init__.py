@@ -1,1 +1,1 @@
-"""The event path, from the stream to PostgreSQL; imports nothing, since the SDK uses parts of it."""
+"""The event path; imports nothing here, since the producer SDK uses parts of it."""

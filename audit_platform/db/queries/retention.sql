@@ -12,7 +12,7 @@ select
     p.lo,
     p.hi,
     p.state,
-    exists (
+    exists(
         select 1
         from pg_inherits as i
         where
@@ -26,7 +26,7 @@ order by p.lo;
 -- description: Tell whether a table of this name exists and whether it is a partition
 select
     to_regclass('audit.' || quote_ident(%(name)s)) is not null as is_there,
-    exists (
+    exists(
         select 1
         from pg_inherits as i
         where

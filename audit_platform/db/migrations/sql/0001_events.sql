@@ -379,7 +379,7 @@ comment on view audit.event_all is 'Every event of every tenant, json as stored;
 -- No security_barrier and no row-level security: both sort all rows of a tenant for "the last 50",
 -- measured in docs/decisions/0001-reader-views.md.
 create view audit.event_read as
-select * from audit.event_all -- noqa: AM04 - the columns of event_all stand above
+select * from audit.event_all -- noqa: AM04
 where tenant_id = nullif(current_setting('app.tenant', true), '');
 comment on view audit.event_read is 'Events of the tenant in app.tenant, json as stored; for programs';
 
