@@ -72,7 +72,7 @@ _DEFAULTS: Final[Mapping[str, str | float]] = {
     "schema_version": SCHEMA_VERSION,
 }
 _KEY: Final = ("tenant_id", "timestamp", "id")
-_TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%S%.6fZ"
+_SECOND_FORMAT: Final = "%Y-%m-%dT%H:%M:%S"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ def to_frame(
     lines = split_entries(entries, latest_ms=latest_ms)
     good, suspects = _decode_plain(lines, now=now, limits=limits)
     judged, rejects = _judge(suspects, lines, stream=stream, now_us=now_us, limits=limits)
-    rows = pl.concat([good, judged]).with_columns(
+    rows = (pl.concat([good, judged]) if judged.height else good).with_columns(
         pl.col(name).fill_null(default) for name, default in _DEFAULTS.items()
     )
     rows = _with_delivery(rows, lines)
@@ -211,11 +211,19 @@ def _to_rows(
         values = list(map(attrgetter(field.name), events))
         columns.append(pl.Series(field.name, values, dtype=dtype))
     columns.append(pl.Series(LINE_INDEX, indexes, dtype=pl.UInt32))
-    time = pl.col("timestamp")
-    moment = time.str.to_datetime(_TIME_FORMAT, time_unit="us", time_zone="UTC", strict=False)
-    return pl.DataFrame(columns).with_columns(
-        pl.when(time.str.contains(CANONICAL_TIME)).then(moment)
-    )
+    return pl.DataFrame(columns).with_columns(_canonical_time(pl.col("timestamp")))
+
+
+def _canonical_time(text: pl.Expr) -> pl.Expr:
+    """Read times of the canonical form; null for any other.
+
+    Seconds and their fraction apart: a batch has few different seconds, and Polars parses each
+    once, which takes a fifth of the time of parsing whole texts.
+    """
+    second = text.str.slice(0, 19).str.to_datetime(_SECOND_FORMAT, time_unit="us", strict=False)
+    fraction_us = text.str.slice(20, 6).str.to_integer(strict=False)
+    time = second + pl.duration(microseconds=fraction_us)
+    return pl.when(text.str.contains(CANONICAL_TIME)).then(time.dt.replace_time_zone("UTC"))
 
 
 def _to_text(name: str, values: Sequence[bytes]) -> pl.Series:

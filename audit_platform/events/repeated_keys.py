@@ -52,7 +52,7 @@ def _is_chunk_clean(
     lines: Sequence[bytes], events: Sequence[WireEvent], nested: Sequence[bytes]
 ) -> bool:
     text = b"\n".join([*lines, b""])
-    if any(escaped in text for escaped in _ESCAPED_COLONS):
+    if _has_escaped_colon(text):
         return False
     # JSON values are copied as they are here, so this sees the outermost keys only.
     if not _has_same_keys(_ENCODER.encode_lines(events), text):
@@ -66,13 +66,18 @@ def _is_chunk_clean(
 
 
 def _is_clean(line: bytes) -> bool:
-    if any(escaped in line for escaped in _ESCAPED_COLONS):
+    if _has_escaped_colon(line):
         return False
     try:
         again = _ENCODER.encode(_DECODER.decode(line))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
     return _has_same_keys(again, line)
+
+
+def _has_escaped_colon(text: bytes) -> bool:
+    # One byte is searched for much faster than six, and most chunks hold no backslash.
+    return b"\\" in text and any(escaped in text for escaped in _ESCAPED_COLONS)
 
 
 def _has_same_keys(again: bytes, text: bytes) -> bool:

@@ -97,7 +97,8 @@ def leaf_hashes(rows: pl.DataFrame) -> pl.Series:
         Binary, 32 bytes per row, in the order of the rows.
     """
     sha256 = hashlib.sha256
-    hashes = [sha256(leaf).digest() for leaf in _joined(rows, _LEAF_PREFIX).cast(pl.Binary)]
+    leaves = _joined(rows, _LEAF_PREFIX).cast(pl.Binary).to_list()
+    hashes = [sha256(leaf).digest() for leaf in leaves]
     return pl.Series("leaf_hash", hashes, dtype=pl.Binary)
 
 
@@ -132,14 +133,17 @@ def real_text(value: float) -> str:
 
     Returns:
         The shortest decimal that only these 32 bits are nearest to; of several, the closest.
+        Zero has no sign here: no column holds -0, and a lookup by value could not tell it apart.
 
     Raises:
         OverflowError: The value lies beyond the largest `real`.
     """
     single: float = _SINGLE.unpack(_SINGLE.pack(value))[0]
+    if single == 0:
+        return "0"
     shortest = _shortest_decimal(single)
     exponent = shortest.adjusted()
-    if exponent in _FIXED_EXPONENTS or single == 0:
+    if exponent in _FIXED_EXPONENTS:
         return f"{shortest:f}"
     mantissa = shortest.scaleb(-exponent).normalize()
     return f"{mantissa:f}e{exponent:+03d}"
