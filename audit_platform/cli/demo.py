@@ -6,6 +6,7 @@ traffic (`local/traffic_run.py`), the display (`local/traffic_display.py`).
 
 import secrets
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -56,19 +57,24 @@ def demo(
             f"default: {_CLOUDTRAIL} when it is there."
         ),
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Number that fixes what is generated; default: random.")
+    ] = None,
 ) -> None:
-    """Start everything, generate traffic, print what became of every event; Ctrl-C ends.
+    """Start everything, with traffic; print what became of it.
 
     PostgreSQL, Redis and Dagster start in a data directory of their own; data of the last demo is
     removed first. Applications log a believable day in fast motion, older programs write to the
     queue directly, send bytes twice, too late, and broken. When all is stored, the ids that were
-    accepted are compared with the ids that are in the database.
+    accepted are compared with the ids that are in the database. Then a light traffic goes on until
+    Ctrl-C.
     """
     from rich.console import Console
 
     from audit_platform.local.supervisor import Platform
     from audit_platform.local.traffic_place import claimed_place, demo_settings
 
+    files = _files_of(cloudtrail)
     console, began_s = Console(), monotonic()
     with _interrupts(), claimed_place(data_dir) as place:
         console.print(f"Data of this demo: {place.data_dir}")
@@ -79,7 +85,7 @@ def demo(
         ) as platform:
             console.print(f"Ready after {monotonic() - began_s:.0f} s: {platform.plan.ui_url}")
             stage = _Stage(console=console, platform=platform, place=place)
-            is_even = stage.play(events=events, producers=producers, files=_files_of(cloudtrail))
+            is_even = stage.play(events=events, producers=producers, files=files, seed=seed)
             if not ends:
                 stage.go_on()
     raise typer.Exit(0 if is_even else 1)
@@ -93,13 +99,13 @@ class _Stage:
     platform: "Platform"
     place: "Place"
 
-    def play(self, *, events: int, producers: int, files: Path | None) -> bool:
+    def play(self, *, events: int, producers: int, files: Path | None, seed: int | None) -> bool:
         """Import, generate, wait, print; returns whether every id is accounted for."""
         from audit_platform.local.traffic import plan_traffic
         from audit_platform.local.traffic_display import report_table, verdict
         from audit_platform.local.traffic_run import TrafficRun
 
-        seed = secrets.randbelow(1_000_000)
+        seed = secrets.randbelow(1_000_000) if seed is None else seed
         plan = plan_traffic(
             event_count=events, application_count=producers, now=datetime.now(UTC), seed=seed
         )
@@ -143,7 +149,8 @@ class _Stage:
         from audit_platform.local.traffic_display import next_steps
         from audit_platform.local.traffic_run import live_traffic
 
-        self.console.print(next_steps(self.place.data_dir, self.platform.plan.ui_url))
+        steps = next_steps(self.place.data_dir, self.platform.plan.ui_url, _program())
+        self.console.print(steps, markup=False, highlight=False, soft_wrap=True)
         with (
             live_traffic(self.platform.running_settings, self.place.history_dir),
             suppress(KeyboardInterrupt),
@@ -177,6 +184,12 @@ def _send_and_settle(
             advance(number, len(imports))
         for one in imports:
             one.settle()
+
+
+def _program() -> str:
+    """Spell this command line as somebody in the present directory would call it."""
+    path, here = Path(sys.argv[0]).absolute(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _files_of(cloudtrail: Path | None) -> Path | None:

@@ -81,12 +81,12 @@ def report_table(report: Report) -> RenderableType:
     table.add_row(
         "duplicates absorbed",
         _count(ledger.duplicate_count),
-        f"{report.accepted.resent_count:,} events were sent twice on purpose",
+        f"{report.accepted.resent_count:,} events were sent twice on purpose, broken ones too",
     )
     table.add_section()
     table.add_row("rate", f"{report.events_per_s:,.0f}/s", "first event sent to last commit")
     table.add_row("lag p50", _seconds(report.lag.lag_p50_s), "taken by the queue → stored")
-    table.add_row("lag p99", _seconds(report.lag.lag_p99_s), "the start of the first run included")
+    table.add_row("lag p99", _seconds(report.lag.lag_p99_s), "from the first event on")
     table.add_row(
         "Dagster runs",
         _count(ledger.run_count),
@@ -108,27 +108,33 @@ def verdict(report: Report) -> RenderableType:
     return Group(*lines)
 
 
-def next_steps(data_dir: Path, ui_url: str) -> RenderableType:
-    """URLs and commands to try while the demo runs."""
-    shown = _relative(data_dir)
-    prefix = f"AUDIT_DATA_DIR={shown} .venv/bin/audit-platform"
-    steps = (
-        ("the Dagster UI", ui_url),
-        ("its runs", f"{ui_url}/runs"),
-        ("the event asset, with plots", f"{ui_url}/assets/audit_event"),
-        ("failures of the bank", f"{prefix} search --tenant polar-bank --status failure"),
-        ("one contact's history", f"{prefix} search --tenant harbor-foods --entity contact"),
-        ("follow what happens now", f"{prefix} tail"),
-        ("how the platform is", f"{prefix} status"),
+def next_steps(data_dir: Path, ui_url: str, program: str) -> str:
+    """URLs and commands to try while the demo runs; long lines, so that they can be copied.
+
+    Args:
+        data_dir: Of the demo.
+        ui_url: Of its Dagster UI.
+        program: How this command line is called.
+    """
+    attack = f"{program} search --tenant polar-bank --status failure --limit 5"
+    history = f"{program} search --tenant fern-retail --entity contact --show action,user_label"
+    return "\n".join(
+        (
+            "",
+            "Look at it",
+            f"  {ui_url}/assets/audit_event   the event table, numbers plotted",
+            f"  {ui_url}/jobs   the ingest job and its runs",
+            f"  {ui_url}/automation   sensors and schedules",
+            "Try it, in another terminal",
+            f"  export AUDIT_DATA_DIR={_relative(data_dir)}",
+            f"  {attack}   # somebody guesses passwords",
+            f"  {history}",
+            f"  {program} search --where geo.country=JP --limit 5",
+            f"  {program} tail   # what happens now",
+            f"  {program} status",
+            "",
+        )
     )
-    table = Table(
-        title="Try next, in another terminal", show_header=False, box=None, title_justify="left"
-    )
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for what, how in steps:
-        table.add_row(what, how)
-    return table
 
 
 def _kinds(reason: str) -> str:

@@ -9,6 +9,7 @@ Guarantee: only a directory that an earlier demo marked as its own is ever remov
 import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from audit_platform.settings import DEFAULT_DATA_DIR, Settings, load_settings
 
 _MARKER: Final = "AUDIT_PLATFORM_DEMO"
 _MARKER_TEXT: Final = "Data of `audit-platform demo`; the next demo removes this directory.\n"
+_MACHINE_CLAIM: Final = "\0audit-platform-demo"
 _PORTS: Final = ("postgres_port", "redis_port", "webserver_port")
 # A demo is never to write into a server that the environment names for real work.
 _OWN_SERVICES: Final = (
@@ -41,6 +43,8 @@ class Place:
     data_dir: Path
     was_replaced: bool
     """Whether the data of an earlier demo was removed."""
+    has_default_ports: bool
+    """Whether this is the one demo of the machine that may take the default ports."""
 
     @property
     def history_dir(self) -> Path:
@@ -71,7 +75,12 @@ def claimed_place(data_dir: Path | None) -> Iterator[Place]:
         )
         try:
             if _is_claimed(claim) and not is_locked(candidate):
-                yield Place(data_dir=candidate, was_replaced=_emptied(candidate))
+                with _default_ports() as has_default_ports:
+                    yield Place(
+                        data_dir=candidate,
+                        was_replaced=_emptied(candidate),
+                        has_default_ports=has_default_ports,
+                    )
                 return
         finally:
             os.close(claim)
@@ -84,13 +93,30 @@ def demo_settings(place: Place) -> Settings:
     """Make settings for embedded services only, with any free port where a default is taken."""
     given = load_settings(data_dir=place.data_dir)
     ports = {
-        name: port if port and is_free(given.host, port) else 0
+        name: port if place.has_default_ports and port and is_free(given.host, port) else 0
         for name in _PORTS
         for port in (getattr(given, name),)
     }
     return load_settings(
         data_dir=place.data_dir, redis_url="", **dict.fromkeys(_OWN_SERVICES), **ports
     )
+
+
+@contextmanager
+def _default_ports() -> Iterator[bool]:
+    """Whether the default ports are ours during the block.
+
+    That a port is free says nothing about the demo that starts beside this one, perhaps in another
+    checkout or for another user: both would see it free, and one would fail seconds later. A name
+    in Linux' abstract namespace is unique wherever ports are, and goes with its process.
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            claim.bind(_MACHINE_CLAIM)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def _name(number: int) -> str:

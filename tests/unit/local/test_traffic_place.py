@@ -18,6 +18,14 @@ def test_two_demos_at_once_take_two_directories(
         assert second.data_dir == tmp_path / ".audit-platform" / "demo-2"
 
 
+def test_only_one_demo_of_a_machine_takes_the_default_ports(tmp_path: Path) -> None:
+    with claimed_place(tmp_path / "a"), claimed_place(tmp_path / "b") as second:
+        settings = demo_settings(second)
+
+    assert not second.has_default_ports
+    assert {settings.postgres_port, settings.redis_port, settings.webserver_port} == {0}
+
+
 def test_the_next_demo_removes_what_the_last_one_left(tmp_path: Path) -> None:
     with claimed_place(tmp_path / "demo") as place:
         (place.data_dir / "leftover").write_text("x")
