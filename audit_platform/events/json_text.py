@@ -20,6 +20,8 @@ MAX_DIGITS_AFTER: Final = 16_383
 # Half of INT_MAX; beyond it even 0e… is refused.
 _MAX_EXPONENT: Final = 1_073_741_822
 _MAX_EXPONENT_DIGITS: Final = 10
+# So few digits without an exponent are within the range wherever their point is.
+_PLAIN_DIGITS: Final = 1_000
 
 _WHOLE: Final = "event"
 _BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|([\[{])|([\]}])', re.DOTALL)
@@ -53,13 +55,13 @@ def judge(text: str, *, max_depth: int) -> JsonFacts:
     _check_depth(text, max_depth)
     key_count = 0
 
-    def count_keys(pairs: list[tuple[str, Any]]) -> dict[str, None]:
+    def count_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal key_count
         key_count += len(pairs)
-        names = dict.fromkeys(name for name, _ in pairs)
-        if len(names) != len(pairs):
+        members = dict(pairs)
+        if len(members) != len(pairs):
             _refuse_duplicate([name for name, _ in pairs])
-        return names
+        return members
 
     try:
         value = json.loads(
@@ -81,6 +83,8 @@ def judge(text: str, *, max_depth: int) -> JsonFacts:
 
 
 def _check_depth(text: str, max_depth: int) -> None:
+    if text.count("{") + text.count("[") <= max_depth:
+        return
     depth = 0
     for match in _BRACKET.finditer(text):
         depth += (match[1] is not None) - (match[2] is not None)
@@ -111,6 +115,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _check_number(token: str) -> None:
     """Refuse what `numeric` cannot hold; the text itself is stored, never a float."""
+    if len(token) <= _PLAIN_DIGITS and "e" not in token and "E" not in token:
+        return
     match = _NUMBER.fullmatch(token)
     assert match is not None  # noqa: S101 - the parser hands over numbers of JSON's grammar
     whole, decimals = match[1], match[2] or ""

@@ -62,6 +62,8 @@ def _accepted_names() -> dict[str, tuple[str, int]]:
 
 
 _NAMES: Final = _accepted_names()
+_UNKNOWN: Final = ("", 0)
+_FIELDS: Final = {field.name: field for field in EVENT_FIELDS}
 _TOP_LEVEL: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -148,20 +150,19 @@ def _sort_out(
     tokens: Mapping[str, JsonToken],
 ) -> tuple[dict[str, tuple[str, JsonToken]], dict[str, JsonToken]]:
     """Separate our fields, each with the name it came under, from everything else."""
-    ranked: dict[str, list[tuple[int, str, JsonToken]]] = {}
+    ranked: dict[str, tuple[int, str, JsonToken]] = {}
     extras: dict[str, JsonToken] = {}
     for name, token in tokens.items():
-        field, rank = _NAMES.get(name, (None, 0))
-        if field is None:
+        field, rank = _NAMES.get(name, _UNKNOWN)
+        if not field:
             extras[name] = token
         elif token != _NULL:
-            ranked.setdefault(field, []).append((rank, name, token))
-    chosen: dict[str, tuple[str, JsonToken]] = {}
-    for field, candidates in ranked.items():
-        (_, name, token), *others = sorted(candidates)
-        chosen[field] = (name, token)
-        extras.update({name: token for _, name, token in others})
-    return chosen, extras
+            candidate = (rank, name, token)
+            if field in ranked:
+                candidate, other = sorted((candidate, ranked[field]))
+                extras[other[1]] = other[2]
+            ranked[field] = candidate
+    return {field: (name, token) for field, (_, name, token) in ranked.items()}, extras
 
 
 def _set_json_apart(
@@ -197,10 +198,10 @@ def _folded(metadata: JsonToken, extras: Mapping[str, JsonToken]) -> JsonToken:
 def _read_fields(values: Mapping[str, JsonToken]) -> WireEvent:
     _require(name for name in _REQUIRED if name not in values)
     event = WireEvent()
-    for field in EVENT_FIELDS:
-        token = values.get(field.name)
-        if token is not None and field.kind != "timestamp":
-            setattr(event, field.name, FIELD_READERS[field.kind](field, token))
+    for name, token in values.items():
+        field = _FIELDS[name]
+        if field.kind != "timestamp":
+            setattr(event, name, FIELD_READERS[field.kind](field, token))
     return event
 
 
