@@ -123,7 +123,7 @@ class Drain:
 
     def _store_batch(self, batch: Batch) -> bool:
         """Store a batch, in parts if need be; False when the run has to end before."""
-        parts = [batch.frame]
+        parts = list(reversed(batch.frames))
         while parts:
             frame = parts.pop()
             counts = self._store_part(frame)

@@ -9,7 +9,7 @@ first by the next run.
 Source of the reading order: delivery design, section 6.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from threading import Event, Lock, Thread
@@ -24,6 +24,7 @@ from audit_platform.events.batch import (
     next_read_count,
     should_flush,
 )
+from audit_platform.events.decode_batch import Decode, decode_batch
 from audit_platform.events.frame import FrameResult
 from audit_platform.events.hand_over import HandOver
 from audit_platform.events.stream import FIRST_ID, Consumer, StreamEntry
@@ -41,7 +42,8 @@ class Batch:
     """Entries that are stored and acknowledged together."""
 
     entry_ids: tuple[str, ...]
-    frame: FrameResult
+    frames: tuple[FrameResult, ...]
+    """One, unless the decoder failed on an entry."""
     bytes_: int
 
 
@@ -59,7 +61,7 @@ class Intake:
         consumer: Consumer,
         *,
         ensure_group: Callable[[], None],
-        decode: Callable[[Sequence[StreamEntry]], FrameResult],
+        decode: Decode,
         limits: FlushLimits,
         quiet_block_ms: int,
         clock: Callable[[], float],
@@ -214,7 +216,7 @@ class Intake:
     def _flush(self) -> None:
         batch = Batch(
             entry_ids=tuple(entry.entry_id for entry in self._entries),
-            frame=self._decode(self._entries),
+            frames=decode_batch(self._entries, self._decode),
             bytes_=self._buffered.bytes_,
         )
         self._entries, self._buffered = [], Buffered()

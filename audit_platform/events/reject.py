@@ -31,6 +31,7 @@ class RejectReason(StrEnum):
     ENVELOPE_MISMATCH = "envelope_mismatch"
     UNKNOWN_ENTRY = "unknown_entry"
     REFUSED_BY_DATABASE = "refused_by_database"
+    DECODER_FAILED = "decoder_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
