@@ -22,7 +22,10 @@ from audit_platform.events.event import EVENT_FIELDS, JSON_FIELDS, ActorType, Ev
 from audit_platform.events.json_path import parse_path
 
 FIELD_SPECS: Final = {spec.name: spec for spec in EVENT_FIELDS}
-ENUM_VALUES: Final = {"status": frozenset(EventStatus), "actor_type": frozenset(ActorType)}
+ENUM_VALUES: Final[dict[str, frozenset[str]]] = {
+    "status": frozenset(EventStatus),
+    "actor_type": frozenset(ActorType),
+}
 # Set by their own sections of a mapping.
 _SECTION_COLUMNS: Final = frozenset({"id", "timestamp", "metadata", "context"})
 

@@ -53,7 +53,7 @@ class DrainSummary:
     duplicates: int = 0
     late: int = 0
     dead_letters: int = 0
-    dead_by_reason: Mapping[str, int] = field(default_factory=dict)
+    dead_by_reason: Mapping[str, int] = field(default_factory=dict[str, int])
     redis_lost: int = 0
 
 

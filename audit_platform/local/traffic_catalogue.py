@@ -161,7 +161,7 @@ class Step:
     description: str
     offset_us: int
     changes: Mapping[str, Any] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

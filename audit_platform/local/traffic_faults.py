@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from audit_platform.events.event import MAX_EVENT_BYTES, format_timestamp, timestamp_us
 from audit_platform.events.identity import TAIL_BITS, mint
@@ -34,8 +34,9 @@ def event_key(raw: bytes) -> str:
         decoded = json.loads(raw)
     except (ValueError, RecursionError):
         decoded = None
-    if isinstance(decoded, dict) and isinstance(decoded.get("id"), str):
-        return decoded["id"]
+    event_id = cast("dict[str, object]", decoded).get("id") if isinstance(decoded, dict) else None
+    if isinstance(event_id, str):
+        return event_id
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 

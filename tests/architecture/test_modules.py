@@ -2,16 +2,23 @@
 
 import ast
 import re
+import tomllib
 
 import pytest
 
-from tests.architecture.source_tree import PACKAGE_MODULES, TEST_MODULES, Module
+from tests.architecture.source_tree import PACKAGE_MODULES, ROOT, TEST_MODULES, Module
 
 MAX_LINES = 300
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "common", "constants", "manager", "base"}
 # The public face of the producer SDK: the one package whose names are imported from its top.
 PUBLIC_FACES = {"audit_platform/client/__init__.py"}
 DOCUMENTED_ELSEWHERE = re.compile(r"#\s*noqa:[^#]*\bD10[0-9]\b")
+
+STRICT = tuple(
+    tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["basedpyright"][
+        "strict"
+    ]
+)
 
 every_module = pytest.mark.parametrize("module", PACKAGE_MODULES, ids=lambda module: module.name)
 
@@ -87,3 +94,15 @@ def test_annotations_stay_readable_at_run_time(module: Module) -> None:
     )
 
     assert not (reads_annotations and "__future__.annotations" in module.imports)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [m for m in PACKAGE_MODULES if "(pure" in m.docstring.split("\n\n")[0]],
+    ids=lambda module: module.name,
+)
+def test_pure_module_is_checked_strictly(module: Module) -> None:
+    """Frames are the exception: Polars types its arguments so widely that strict says nothing."""
+    assert module.name.startswith(STRICT) or "polars" in module.imports, (
+        "add it to [tool.basedpyright] strict"
+    )
