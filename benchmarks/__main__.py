@@ -1,14 +1,16 @@
 """All benchmarks in one table: `make bench`, or `python -m benchmarks [--quick] [names…]`.
 
-Each figure is compared with the committed run before it. A full run replaces the committed JSON
-in `results/`; `--quick` is for trying the scripts and keeps nothing.
+Each figure is compared with the committed run before it. A full run replaces the JSON in
+`results/` and the tables in `docs/benchmarks.md`; `--quick` tries the scripts and keeps nothing.
 """
 
 import argparse
 from collections.abc import Callable
 
 from benchmarks import drain_rate, latency, log_call
+from benchmarks.document import write_document
 from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.ratios import ratios_of
 
 Measure = Callable[[bool], list[Figure]]
 
@@ -52,6 +54,11 @@ def main() -> None:
         if not given.quick:
             write_result(name, measured)
     print_figures(figures, last)
+    before = ratios_of({name: (value, 0) for name, value in last.items()})
+    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
+    print_figures(ratios, {ratio.name: ratio.value for ratio in before})
+    if not given.quick:
+        write_document()
 
 
 if __name__ == "__main__":

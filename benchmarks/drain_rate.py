@@ -18,10 +18,11 @@ from typing import Any
 from audit_platform.events.drain import run_drain
 from benchmarks.backlog import SEED, make_events, put_batches, put_singles
 from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.ratios import COPY, ratios_of
 from benchmarks.stack import Stack, running_stack
 
 NAME = "drain_rate"
-COPIED = (
+COLUMNS = (
     "select column_name from information_schema.columns "
     "where table_schema = 'audit' and table_name = 'event' order by ordinal_position"
 )
@@ -49,15 +50,10 @@ def measure(*, events: int, rounds: int) -> list[Figure]:
         TemporaryDirectory(prefix="audit-bench-") as folder,
     ):
         done = [_round(stack, Path(folder) / "rows", events, seed) for seed in range(rounds)]
-    ratios = [each.drain / each.copy for each in done]
-    singles = [each.drain_singles / each.copy for each in done]
-    rates = [each.drain for each in done]
-    copies = [each.copy for each in done]
     return [
-        _figure("drain, batch entries", rates, "rows/s", events),
-        _figure("psql \\copy of the same rows", copies, "rows/s", events),
-        _figure("drain ÷ \\copy", ratios, "", events, note="target ≥ 0.6, next issue ≥ 0.9"),
-        _figure("drain of single entries ÷ \\copy", singles, "", events // 4),
+        _figure("drain, batch entries", [each.drain for each in done], events),
+        _figure(COPY, [each.copy for each in done], events),
+        _figure("drain, one event per entry", [each.drain_singles for each in done], events // 4),
     ]
 
 
@@ -85,7 +81,7 @@ def _drain_rate(stack: Stack, put: Put, events: Sequence[bytes]) -> float:
 
 
 def _copy_rate(stack: Stack, dump: Path, events: int) -> float:
-    rows = stack.connection.execute(COPIED.encode()).fetchall()
+    rows = stack.connection.execute(COLUMNS.encode()).fetchall()
     columns = ", ".join(f'"{row[0]}"' for row in rows)
     _psql(stack, f"\\copy (select {columns} from audit.event) to '{dump}'")  # noqa: S608 - from the catalog
     stack.empty()
@@ -110,15 +106,9 @@ def _one(stack: Stack, query: str) -> Any:
     return row[0] if row else None
 
 
-def _figure(name: str, values: Sequence[float], unit: str, n: int, *, note: str = "") -> Figure:
-    spread = f"{min(values):,.2f} to {max(values):,.2f} in {len(values)} rounds"
-    return Figure(
-        name=name,
-        value=median(values),
-        unit=unit,
-        n=n,
-        note=f"{note}; {spread}" if note else spread,
-    )
+def _figure(name: str, rates: Sequence[float], n: int) -> Figure:
+    spread = f"median of {len(rates)}; {min(rates):,.0f} to {max(rates):,.0f}"
+    return Figure(name=name, value=median(rates), unit="rows/s", n=n, note=spread)
 
 
 def main() -> None:
@@ -129,7 +119,8 @@ def main() -> None:
     options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(events=given.events, rounds=given.rounds)
-    print_figures(figures, read_last(NAME))
+    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
+    print_figures([*figures, *ratios], read_last(NAME))
     if given.keep:
         write_result(NAME, figures)
 

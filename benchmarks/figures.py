@@ -101,17 +101,18 @@ def print_figures(figures: Sequence[Figure], last: dict[str, float]) -> None:
         before = last.get(figure.name)
         table.add_row(
             figure.name,
-            _number(figure.value),
+            as_text(figure.value),
             figure.unit,
             f"{figure.n:,}",
-            "–" if before is None else _number(before),
+            "–" if before is None else as_text(before),
             "–" if not before else f"{(figure.value / before - 1) * 100:+.0f} %",
             figure.note,
         )
     Console(width=150).print(table)
 
 
-def _number(value: float) -> str:
+def as_text(value: float) -> str:
+    """Write a number for people: thousands whole, smaller ones with three digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

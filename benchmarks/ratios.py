@@ -1,0 +1,81 @@
+r"""The few numbers that compare: against \copy, against the targets, against plain logging.
+
+Here: how each follows from measured figures. A ratio holds on other machines where a rate does
+not, so these are what a change is judged by.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.figures import Figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """One ratio: name of the dividend and of the divisor, or a fixed divisor."""
+
+    name: str
+    dividend: str
+    divisor: str | float
+    note: str
+
+    def of(self, values: Mapping[str, float]) -> float | None:
+        """Its value; None when a figure is missing."""
+        over = values.get(self.dividend)
+        under = values.get(self.divisor) if isinstance(self.divisor, str) else self.divisor
+        return None if over is None or not under else over / under
+
+
+COPY = "psql \\copy of the same rows"
+RATIOS = (
+    Ratio(
+        name="drain ÷ \\copy",
+        dividend="drain, batch entries",
+        divisor=COPY,
+        note="≥ 0.6 now, ≥ 0.9 in the end",
+    ),
+    Ratio(
+        name="drain of one event per entry ÷ \\copy",
+        dividend="drain, one event per entry",
+        divisor=COPY,
+        note="what a program without the SDK costs",
+    ),
+    Ratio(
+        name="visible p99 at 100 events/s ÷ 1 s",
+        dividend="accepted → visible at 100 events/s, p99",
+        divisor=1_000.0,
+        note="≤ 1",
+    ),
+    Ratio(
+        name="visible p99 at 1,000 events/s ÷ 1 s",
+        dividend="accepted → visible at 1,000 events/s, p99",
+        divisor=1_000.0,
+        note="≤ 1",
+    ),
+    Ratio(
+        name="log() standard p99 ÷ 50 us",
+        dividend="standard, 1 thread, p99",
+        divisor=50.0,
+        note="≤ 1",
+    ),
+    Ratio(
+        name="log() standard p50 ÷ logging with JSON",
+        dividend="standard, 1 thread, p50",
+        divisor="logging + JSON, 1 thread, p50",
+        note="the standard library's QueueHandler, same event",
+    ),
+)
+
+
+def ratios_of(figures: Mapping[str, tuple[float, int]]) -> list[Figure]:
+    """Work out every ratio whose figures are there.
+
+    Args:
+        figures: Value and n by name.
+    """
+    values = {name: value for name, (value, _) in figures.items()}
+    return [
+        Figure(name=ratio.name, value=value, unit="", n=figures[ratio.dividend][1], note=ratio.note)
+        for ratio in RATIOS
+        if (value := ratio.of(values)) is not None
+    ]
