@@ -267,8 +267,8 @@ def _check_redis_users(name: str, edges: Edges) -> CheckResult:
         "janitor": settings.redis_url_of("janitor"),
     }
     logins = {user: urlsplit(url).username or "default" for user, url in urls.items()}
-    if "default" in logins.values():
-        finding = "the user `default`, who may do everything, serves the platform"
+    if len(set(logins.values())) == 1:
+        finding = f"the user `{logins['producer']}` serves every role"
         return _warn(name, finding, "make one user per role and set AUDIT_REDIS_*_URL")
     try:
         rules = {user: edges.redis.commands_of(login) for user, login in logins.items()}

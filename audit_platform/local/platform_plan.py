@@ -129,9 +129,11 @@ def make_plan(settings: Settings, secrets: PlatformSecrets, *, random: Random) -
         "cursor_key": secrets.cursor_key,
     }
     given = {name: given_by_user(settings, name, written) for name in made}
-    if redis is not None:
-        # A user's URL beside the embedded server could only be a left-over of another one.
-        given |= dict.fromkeys(_REDIS_USERS)
+    # Redis is the user's as a whole or not at all: a single URL beside the embedded server could
+    # only be a left-over, and those of the other roles come from the one URL given.
+    given |= (
+        dict.fromkeys(_REDIS_USERS) if redis else {n: given[n] or made[n] for n in _REDIS_USERS}
+    )
     return PlatformPlan(
         data_dir=data_dir,
         settings=settings,

@@ -131,6 +131,7 @@ class Platform:
             clear_leftovers(data_dir, say=self._say)
             secrets = load_or_make_secrets(data_dir)
             self._plan = make_plan(self.settings, secrets, random=SystemRandom())
+            self._say(f"Starting; logs are in {self._plan.log_dir}")
             self._guardian = Guardian(str(self._plan.data_dir), environment=environment_for_child())
             self._write_state()
             self._start_services(self._plan)

@@ -177,7 +177,7 @@ def test_database_that_is_away_is_a_result(prepared: Settings) -> None:
 
 
 def test_settings_without_a_platform_are_a_result(tmp_path: Path) -> None:
-    results = checked(Settings(data_dir=tmp_path))
+    results = checked(load_settings(data_dir=tmp_path))
 
     assert results["keys"].outcome is Outcome.FAIL
     assert "AUDIT_WRITER_URL" in results["PostgreSQL"].finding

@@ -57,6 +57,7 @@ def test_named_servers_are_used_and_get_no_port(tmp_path: Path) -> None:
     assert plan.values["writer_url"].endswith("@db.example:5433/events")
     assert plan.values["dagster_url"].endswith("/events_dagster")
     assert plan.values["redis_consumer_url"] == "redis://queue.example:6380/0"
+    assert "queue.example" not in str(plan.file_values)
 
 
 def test_urls_of_the_last_start_do_not_count_as_named_by_the_user(tmp_path: Path) -> None:
