@@ -105,11 +105,7 @@ class Drain:
             elif self._intake.quiet_s() >= self._limits.idle_s:
                 return EndReason.IDLE
             self._renew_if_due()
-            if (
-                self._tally.seconds_since_report(time.monotonic())
-                >= self._limits.observation_interval_s
-            ):
-                self._report_window()
+            self._report_if_due()
 
     def _reason_to_end(self) -> EndReason | None:
         if self._is_fence_lost:
@@ -159,8 +155,7 @@ class Drain:
                 timeouts += _is_timeout(exc)
             if should_halve(timeouts=timeouts, rows=frame.rows.height):
                 return halves(frame)
-            back_off.wait(longest_s=self._remaining_s())
-            self._renew_if_due()
+            self._wait(back_off)
         return None
 
     def _acknowledge(self, batch: Batch) -> None:
@@ -176,9 +171,15 @@ class Drain:
             except QueueError as exc:
                 if not exc.retryable:
                     raise
-                back_off.wait(longest_s=self._remaining_s())
+                self._wait(back_off)
         self._intake.is_done_with(batch)
         crash("C_DONE")
+
+    def _wait(self, back_off: BackOff) -> None:
+        """Wait out one failure of a service; lease and reports go on meanwhile."""
+        back_off.wait(longest_s=self._remaining_s())
+        self._renew_if_due()
+        self._report_if_due()
 
     def _renew_if_due(self) -> None:
         if time.monotonic() - self._renewed_s < RENEW_INTERVAL_S:
@@ -194,6 +195,11 @@ class Drain:
         self._is_fence_lost = state is LeaseState.LOST
         if state is LeaseState.STOP_REQUESTED:
             self._stop.set()
+
+    def _report_if_due(self) -> None:
+        age_s = self._tally.seconds_since_report(time.monotonic())
+        if age_s >= self._limits.observation_interval_s:
+            self._report_window()
 
     def _report_window(self) -> None:
         try:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from signal import SIGKILL, SIGTERM
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from typing import Any, Final
 
 import pytest
@@ -171,6 +171,27 @@ def test_after_a_kill_the_next_run_waits_for_the_lease_and_no_longer(shard: Shar
     wait_until(lambda: shard.drain(run_id="run-1").ended_because is EndReason.IDLE)
 
     assert 3 < time.monotonic() - killed_s < RECOVERY_LIMIT_S
+    accepted.check(shard)
+
+
+def test_a_run_that_was_frozen_adds_nothing_when_it_wakes(shard: Shard) -> None:
+    """F10: its lease expires meanwhile; what it then reads is stored by the run after it."""
+    accepted = Accepted()
+    accepted.add_round(shard, 0)
+    zombie = _start(shard, run_id="run-0", dead_run_id=None, lease_ttl_s=5)
+    wait_until(lambda: bool(shard.stored_ids()) and shard.waiting() == (0, 0))
+    zombie.send_signal(SIGSTOP)
+    accepted.add_round(shard, 1)
+    wait_until(lambda: shard.drain(run_id="run-1").ended_because is EndReason.IDLE)
+    stored = shard.stored_ids()
+
+    accepted.add_round(shard, 2)
+    zombie.send_signal(SIGCONT)
+    output, errors = zombie.communicate(timeout=60)
+
+    assert output.decode().strip() == EndReason.FENCE_LOST, errors.decode()
+    assert shard.stored_ids() == stored
+    shard.drain(run_id="run-2")
     accepted.check(shard)
 
 

@@ -165,12 +165,13 @@ def test_postgresql_stopped_and_started_during_a_drain_loses_nothing(
     shard: Shard, postgres_server: PostgresServer
 ) -> None:
     before = _fill(shard, 300)
-    running = shard.drain_beside(drain_idle_s=4.0, drain_batch_rows=100)
+    running = shard.drain_beside(drain_idle_s=4.0, drain_batch_rows=100, observation_interval_s=0.5)
     wait_until(lambda: len(shard.stored_ids()) == len(before))
 
     postgres_server.stop()
     during = _fill(shard, 300)
-    wait_until(lambda: shard.redis.xlen(shard.key) == 3)
+    seen = len(shard.reports)
+    wait_until(lambda: len(shard.reports) >= seen + 2 and shard.reports[-1].backlog == 3)
     postgres_server.start()
     summary = running.result(60)
 
