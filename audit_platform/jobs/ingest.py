@@ -15,7 +15,7 @@ from audit_platform import crash_points
 from audit_platform.assets.audit_event import AUDIT_EVENT
 from audit_platform.events.drain import run_drain
 from audit_platform.events.tally import DrainReport, DrainSummary
-from audit_platform.failures import dagster_failures
+from audit_platform.failures import dagster_failures, is_logged
 from audit_platform.jobs.observation import ObservationWindow
 from audit_platform.resources import SettingsResource
 
@@ -24,6 +24,7 @@ DRAIN_OP: Final = "drain_shard"
 SHARD_TAG: Final = "audit/shard"
 LANE_TAG: Final = "audit/lane"
 MAX_RUNTIME_TAG: Final = "dagster/max_runtime"
+PRIORITY_TAG: Final = "dagster/priority"
 MAX_RUNTIME_MARGIN_S: Final = 120
 """Over the lifetime of a drain: time for its last batch; then run monitoring ends the run."""
 DEFAULT_MAX_RUNTIME_S: Final = 720
@@ -50,16 +51,20 @@ class Observer:
     """Turns reports of a drain into observations of the asset `audit_event`."""
 
     def __init__(
-        self, context: dg.OpExecutionContext, *, shard: int, clock: Callable[[], float]
+        self,
+        log_event: Callable[[dg.AssetObservation], None],
+        *,
+        shard: int,
+        clock: Callable[[], float],
     ) -> None:
         """Begin the first window.
 
         Args:
-            context: Of the running op.
+            log_event: Of the running op.
             shard: Named in each observation.
             clock: Monotonic seconds.
         """
-        self._context, self._shard, self._clock = context, shard, clock
+        self._log_event, self._shard, self._clock = log_event, shard, clock
         self._window = ObservationWindow(clock())
 
     def report(self, report: DrainReport) -> None:
@@ -75,11 +80,12 @@ class Observer:
 
     def _observe(self) -> None:
         now_s = self._clock()
-        window, self._window = self._window, ObservationWindow(now_s)
-        metadata: dict[str, Any] = {**window.numbers(now_s), "shard": str(self._shard)}
-        if window.dead_by_reason:
-            metadata["dead letters by reason"] = dict(window.dead_by_reason)
-        self._context.log_event(dg.AssetObservation(asset_key=AUDIT_EVENT, metadata=metadata))
+        metadata: dict[str, Any] = {**self._window.numbers(now_s), "shard": str(self._shard)}
+        if self._window.dead_by_reason:
+            metadata["dead letters by reason"] = dict(self._window.dead_by_reason)
+        observation = dg.AssetObservation(asset_key=AUDIT_EVENT, metadata=metadata)
+        if is_logged(self._log_event, observation):
+            self._window = ObservationWindow(now_s)
 
 
 @dg.op(name=DRAIN_OP, description="Read, decode, store, acknowledge; until idle or old.")
@@ -87,7 +93,7 @@ def drain_shard(
     context: dg.OpExecutionContext, config: DrainConfig, settings: SettingsResource
 ) -> None:
     """Drain one shard and show the totals."""
-    observer = Observer(context, shard=config.shard, clock=time.monotonic)
+    observer = Observer(context.log_event, shard=config.shard, clock=time.monotonic)
     with dagster_failures():
         values = settings.load()
         crash_points.arm(values.crash)
@@ -108,7 +114,12 @@ def drain_shard(
     name=INGEST_JOB,
     description=_TEXT,
     executor_def=dg.in_process_executor,
-    tags={LANE_TAG: "ingest", MAX_RUNTIME_TAG: str(DEFAULT_MAX_RUNTIME_S)},
+    tags={
+        LANE_TAG: "ingest",
+        MAX_RUNTIME_TAG: str(DEFAULT_MAX_RUNTIME_S),
+        # Before maintenance and bulk runs that wait in the same queue: events wait for this one.
+        PRIORITY_TAG: "10",
+    },
 )
 def ingest() -> None:
     """Drain one shard."""

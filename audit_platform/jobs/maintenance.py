@@ -14,9 +14,9 @@ from audit_platform.assets.checks import (
     partitions_owner_only,
 )
 from audit_platform.assets.table_partitions import table_partitions
+from audit_platform.jobs.ingest import LANE_TAG, MAX_RUNTIME_TAG
 
-LANE_TAG: Final = "audit/lane"
-_TAGS: Final = {LANE_TAG: "maintenance", "dagster/max_runtime": "600"}
+_TAGS: Final = {LANE_TAG: "maintenance", MAX_RUNTIME_TAG: "600"}
 
 create_partitions = dg.define_asset_job(
     "create_partitions",
