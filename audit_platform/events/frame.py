@@ -14,8 +14,7 @@ for 20,000 lines of 430 bytes), and a line break within an event cannot shift th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import polars as pl
@@ -36,7 +35,7 @@ from audit_platform.events.reject import Reject, RejectReason, Unstorable
 from audit_platform.events.repeated_keys import find_repeated_keys
 from audit_platform.events.screen import CANONICAL_TIME, find_suspects
 from audit_platform.events.stream import StreamEntry
-from audit_platform.events.wire_event import WIRE_DECODER, WireEvent
+from audit_platform.events.wire_event import WIRE_DECODER, WireEvent, columns_of
 from audit_platform.integrity.leaf import leaf_hashes
 
 UTC_US: Final = pl.Datetime("us", "UTC")
@@ -110,8 +109,9 @@ def to_frame(
         limits: Of one event.
 
     Returns:
-        Rows, rejects in stream order, and counts. `n_read` counts lines, and one for each entry
-        that is itself rejected; entries that Redis lost are counted in `redis_lost` only.
+        Rows, rejects (of entries, of lines, of collisions, each in stream order), and counts.
+        `n_read` counts lines, and one for each entry that is itself rejected; entries that Redis
+        lost are counted in `redis_lost` only.
     """
     now_us = timestamp_us(now)
     latest_ms = now_us // 1_000 + limits.future_tolerance_s * 1_000
@@ -142,12 +142,13 @@ def _decode_plain(
 ) -> tuple[pl.DataFrame, list[int]]:
     """Decode all lines; return rows that are plainly good, and the indexes of all others."""
     events, indexes = _decode_lines(lines.raw)
-    raw = lines.raw if len(events) == len(lines.raw) else [lines.raw[index] for index in indexes]
-    json_columns = [list(map(bytes, map(attrgetter(name), events))) for name in JSON_FIELDS]
-    rows = _to_rows(events, json_columns, indexes)
+    is_partial = len(events) < len(lines.raw)
+    raw = [lines.raw[index] for index in indexes] if is_partial else lines.raw
+    columns = columns_of(events)
+    rows = _to_rows(columns, indexes)
     positions = find_suspects(rows, _to_text("line", raw), now=now, limits=limits)
-    positions.update(find_repeated_keys(raw, events, json_columns))
-    failed = set(range(len(lines.raw))).difference(indexes)
+    positions.update(find_repeated_keys(raw, events, [columns[name] for name in JSON_FIELDS]))
+    failed = set(range(len(lines.raw))).difference(indexes) if is_partial else set[int]()
     if not positions:
         return rows, sorted(failed)
     is_good = ~pl.int_range(pl.len()).is_in(list(positions))
@@ -193,25 +194,21 @@ def _judge(
             rejects.append(lines.reject(index, verdict.reason, verdict.detail))
         else:
             indexes.append(index)
-    json_columns = [[bytes(getattr(event, name)) for event in events] for name in JSON_FIELDS]
-    return _to_rows(events, json_columns, indexes), rejects
+    return _to_rows(columns_of(events), indexes), rejects
 
 
-def _to_rows(
-    events: Sequence[WireEvent], json_columns: Sequence[Sequence[bytes]], indexes: Sequence[int]
-) -> pl.DataFrame:
+def _to_rows(columns: Mapping[str, list[Any]], indexes: Sequence[int]) -> pl.DataFrame:
     """Build typed columns; null where a field is absent, or a time is not canonical."""
-    columns: list[pl.Series] = []
-    json_values: dict[str, Sequence[bytes]] = dict(zip(JSON_FIELDS, json_columns, strict=True))
+    series: list[pl.Series] = []
     for field in EVENT_FIELDS:
+        values = columns[field.name]
         if field.kind == "json":
-            columns.append(_to_text(field.name, json_values[field.name]).replace("null", None))
-            continue
-        dtype = pl.String() if field.kind == "timestamp" else EVENT_SCHEMA[field.name]
-        values = list(map(attrgetter(field.name), events))
-        columns.append(pl.Series(field.name, values, dtype=dtype))
-    columns.append(pl.Series(LINE_INDEX, indexes, dtype=pl.UInt32))
-    return pl.DataFrame(columns).with_columns(_canonical_time(pl.col("timestamp")))
+            series.append(_to_text(field.name, values).replace("null", None))
+        else:
+            dtype = pl.String() if field.kind == "timestamp" else EVENT_SCHEMA[field.name]
+            series.append(pl.Series(field.name, values, dtype=dtype))
+    series.append(pl.Series(LINE_INDEX, indexes, dtype=pl.UInt32))
+    return pl.DataFrame(series).with_columns(_canonical_time(pl.col("timestamp")))
 
 
 def _canonical_time(text: pl.Expr) -> pl.Expr:

@@ -6,7 +6,8 @@ a type cannot say (`events/screen.py`).
 Guarantee: what decodes has only known fields, each of its type and number range.
 """
 
-from typing import Annotated, Final
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -63,3 +64,37 @@ class WireEvent(
 
 
 WIRE_DECODER: Final = msgspec.json.Decoder(WireEvent)
+
+
+def columns_of(events: Sequence[WireEvent]) -> dict[str, list[Any]]:
+    """Turn events into columns, in the order of the events; JSON fields as their bytes.
+
+    Spelled out, because the interpreter specialises a plain attribute: 8 ms for 20,000 events on
+    2 cores, against 20 ms with `attrgetter` and 21 ms with `getattr`.
+    """
+    return {
+        "id": [event.id for event in events],
+        "timestamp": [event.timestamp for event in events],
+        "tenant_id": [event.tenant_id for event in events],
+        "source": [event.source for event in events],
+        "action": [event.action for event in events],
+        "status": [event.status for event in events],
+        "entity_type": [event.entity_type for event in events],
+        "entity_id": [event.entity_id for event in events],
+        "entity_label": [event.entity_label for event in events],
+        "actor_type": [event.actor_type for event in events],
+        "user_id": [event.user_id for event in events],
+        "user_label": [event.user_label for event in events],
+        "impersonator_id": [event.impersonator_id for event in events],
+        "description": [event.description for event in events],
+        "changes": [bytes(event.changes) for event in events],
+        "metadata": [bytes(event.metadata) for event in events],
+        "context": [bytes(event.context) for event in events],
+        "correlation_id": [event.correlation_id for event in events],
+        "trace_id": [event.trace_id for event in events],
+        "bulk_action_id": [event.bulk_action_id for event in events],
+        "bulk_item_no": [event.bulk_item_no for event in events],
+        "severity": [event.severity for event in events],
+        "sampled_rate": [event.sampled_rate for event in events],
+        "schema_version": [event.schema_version for event in events],
+    }

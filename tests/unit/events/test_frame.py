@@ -13,6 +13,7 @@ from audit_platform.events.event import (
 from audit_platform.events.frame import EVENT_SCHEMA, RejectReason, SeqRange, to_frame
 from audit_platform.events.identity import uuid7_ms
 from audit_platform.events.stream import StreamEntry
+from audit_platform.events.wire_event import WireEvent, columns_of
 from tests.unit.events.entries import (
     LIMITS,
     NOW,
@@ -241,3 +242,10 @@ def test_the_stream_is_part_of_a_made_id() -> None:
     other = to_frame([single(line)], stream="other", now=NOW, limits=LIMITS)
 
     assert other.rows["id"][0] != frame_of(single(line)).rows["id"][0]
+
+
+def test_columns_and_struct_name_the_fields_of_the_contract() -> None:
+    names = [field.name for field in EVENT_FIELDS]
+
+    assert list(columns_of([])) == list(WireEvent.__struct_fields__) == names
+    assert list(EVENT_SCHEMA)[: len(names)] == names
