@@ -245,6 +245,16 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "B27 empty batch": {"v": 1, "n": 0, "events": b""},
     "B27 a number that is none": {"v": 1, "n": "many", "events": b"{}"},
     "B29 unknown entry version": {"v": 2, "n": 1, "events": b"{}"},
+    "B29 a version of hostile bytes": {"v": b"\x00\xff\x1b", "n": 1, "events": b"{}"},
+    "a stamp at the end of its range": {
+        "v": 2,
+        "n": 1_000,
+        "events": b"",
+        "p": 2**31 - 1,
+        "e": 2**63 - 1,
+        "s": 2**63 - 1,
+    },
+    "a stamp beyond its range": {"v": 1, "n": 1, "events": b"{}", "p": 2**31, "e": -1, "s": "x"},
 }
 
 
