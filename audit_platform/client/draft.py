@@ -31,7 +31,8 @@ Setter = Callable[[Draft, object], None]
 
 def _set_external_id(draft: Draft, value: object) -> None:
     check_text("external_id", value, 200)
-    draft.external_id = cast("str", value)
+    # Empty means not given, as in every other optional text.
+    draft.external_id = cast("str", value) or None
 
 
 def _put(name: str, convert: Callable[[object], object]) -> Setter:

@@ -1,7 +1,7 @@
 """Arguments of one call → bytes of one event: checked, redacted, fixed (pure but for the clock).
 
-Here: the order of the steps. Not here: single arguments (`client/fields.py`), secrets
-(`privacy/redact.py`), numbering and room (`client/buffer.py`).
+Here: the order of the steps. Not here: single arguments (`client/fields.py`), JSON and its limits
+(`client/payload.py`), secrets (`privacy/redact.py`), numbering and room (`client/buffer.py`).
 Guarantee: what is returned holds no reference to the caller's objects, so that changing them later
 changes nothing; `events/event.to_wire` gives equal JSON for the same event.
 """
@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, cast
 
 from audit_platform.client import fields
 from audit_platform.client.draft import SETTERS, Draft
+from audit_platform.client.payload import field_json, to_payload
 from audit_platform.client.scope import INHERITED_FIELDS, Scope
 from audit_platform.errors import InvalidEvent
 from audit_platform.events import identity
@@ -22,15 +23,6 @@ from audit_platform.events.policy import Durability
 from audit_platform.privacy.patterns import SHORTEST_SECRET, redact_text
 from audit_platform.privacy.redact import Redactor
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False,
-    allow_nan=False,
-    # The redactor bounds the depth before, so that a cycle never gets here.
-    check_circular=False,
-    separators=(",", ":"),
-    default=fields.plain,
-).encode
-_NUL: Final = "\\u0000"
 _NO_REDACTION: Final = frozenset({"tenant_id"})
 """A tenant decides who may read: replacing a part of it would move the event."""
 
@@ -79,7 +71,9 @@ class Snapshots:
             "action": "",
             "actor_type": ActorType.USER.value,
         }
-        self.root = Scope(fields={}, context=context, context_json=_encode(dict(context)))
+        self.root = Scope(
+            fields={}, context=context, context_json=field_json("context", dict(context))
+        )
 
     def snapshot(
         self, action: object, arguments: Mapping[str, object], scope: Scope | None
@@ -105,9 +99,11 @@ class Snapshots:
         context_json = scope.context_json
         if draft.context is not None:
             own = cast("Mapping[str, object]", draft.context)
-            context_json = self._json("context", {**scope.context, **own})
+            context_json = field_json("context", {**scope.context, **own})
         return Snapshot(
-            cast("str", record["tenant_id"]), draft.durability, self._payload(record, context_json)
+            cast("str", record["tenant_id"]),
+            draft.durability,
+            to_payload(record, context_json, max_bytes=self._max_event_bytes),
         )
 
     def scope(self, parent: Scope | None, names: Mapping[str, object]) -> Scope:
@@ -124,7 +120,7 @@ class Snapshots:
                 context[name] = value
             elif value is not None:
                 self._set(draft, name, value)
-        context_json = self._json("context", self._clean("context", context))
+        context_json = field_json("context", self._clean("context", context))
         redacted = cast("dict[str, object]", json.loads(context_json))
         return Scope(fields=draft.record, context=redacted, context_json=context_json)
 
@@ -175,13 +171,7 @@ class Snapshots:
         """Take secrets out; a value that may hold one is copied first, then judged in peace."""
         if self._redactor.is_clean(value, field=name):
             return value
-        return self._redactor.redact(json.loads(self._json(name, value)), field=name)
-
-    def _json(self, name: str, value: object) -> str:
-        try:
-            return _encode(value)
-        except (TypeError, ValueError, RecursionError, RuntimeError) as exc:
-            raise _no_json(name, exc) from exc
+        return self._redactor.redact(json.loads(field_json(name, value)), field=name)
 
     def _identify(self, draft: Draft) -> None:
         """Give the event its time and the id that belongs to this time."""
@@ -221,35 +211,6 @@ class Snapshots:
             self._second = (second, text)
         return f"{text}.{microsecond:06d}Z"
 
-    def _payload(self, record: dict[str, object], context_json: str) -> bytes:
-        try:
-            text = _encode(record)
-        except (TypeError, ValueError, RecursionError, RuntimeError):
-            for name in JSON_FIELDS:
-                self._json(name, record.get(name))
-            raise
-        if context_json != "{}":
-            text = f'{text[:-1]},"context":{context_json}}}'
-        if _NUL in text and _holds_nul(json.loads(text)):
-            raise InvalidEvent(
-                field="event",
-                problem="holds a NUL character",
-                remedy="remove it; PostgreSQL stores none",
-            )
-        try:
-            payload = text.encode()
-        except UnicodeEncodeError:
-            raise InvalidEvent(
-                field="event", problem="holds a lone surrogate", remedy="decode the text correctly"
-            ) from None
-        if len(payload) > self._max_event_bytes:
-            raise InvalidEvent(
-                field="event",
-                problem=f"has {len(payload)} bytes",
-                remedy=f"keep it below {self._max_event_bytes}: store large values elsewhere",
-            )
-        return payload
-
 
 def _checked_text(name: str, value: object) -> str:
     check_text(name, value, TEXT_LIMITS[name])
@@ -265,22 +226,3 @@ def _check_id_time(event_id: str, timestamp_us: int) -> None:
             problem="holds another time than timestamp",
             remedy="make both from the same millisecond, or leave the id out",
         )
-
-
-def _no_json(name: str, exc: Exception) -> InvalidEvent:
-    if isinstance(exc, RuntimeError) and not isinstance(exc, RecursionError):
-        return InvalidEvent(
-            field=name, problem="was changed by another thread meanwhile", remedy="pass a copy"
-        )
-    return InvalidEvent(
-        field=name, problem=str(exc)[:200], remedy="pass values that JSON knows, or str(value)"
-    )
-
-
-def _holds_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        mapping = cast("dict[str, object]", value)
-        return any("\x00" in key or _holds_nul(item) for key, item in mapping.items())
-    return isinstance(value, list) and any(map(_holds_nul, cast("list[object]", value)))

@@ -60,7 +60,7 @@ class Redactor:
         self,
         *,
         secret_keys: Iterable[str] = (),
-        max_depth: int = 31,
+        max_depth: int = 32,
         max_keys: int = 256,
         max_characters: int = 65_536,
     ) -> None:
@@ -68,7 +68,7 @@ class Redactor:
 
         Args:
             secret_keys: Names in any spelling, beside the built-in ones.
-            max_depth: Deepest nesting; 31 below the event itself make 32.
+            max_depth: Deepest nesting, the value itself included.
             max_keys: Most keys in all mappings together.
             max_characters: Most characters of all texts, two added per item.
         """

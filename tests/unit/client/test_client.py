@@ -102,17 +102,18 @@ def test_contexts_nest_and_end(client: AuditClient) -> None:
 
 
 def test_context_follows_tasks_and_does_not_leak_between_them(client: AuditClient) -> None:
-    async def request(number: int) -> None:
+    async def request(number: int, all_inside: asyncio.Barrier) -> None:
         with client.context(request_id=f"r-{number}"):
-            await asyncio.sleep(0)
-            await asyncio.gather(step(number), step(number))
+            await all_inside.wait()
+            await asyncio.gather(step(number, all_inside), step(number, all_inside))
 
-    async def step(number: int) -> None:
-        await asyncio.sleep(0)
+    async def step(number: int, all_inside: asyncio.Barrier) -> None:
+        await all_inside.wait()
         client.log("step", metadata={"number": number})
 
     async def serve() -> None:
-        await asyncio.gather(*(request(number) for number in range(5)))
+        all_inside = asyncio.Barrier(5)
+        await asyncio.gather(*(request(number, all_inside) for number in range(5)))
 
     asyncio.run(serve())
 

@@ -3,7 +3,6 @@
 import json
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import PurePosixPath
@@ -12,8 +11,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from audit_platform.client.snapshot import Snapshots
 from audit_platform.errors import InvalidEvent
@@ -180,6 +177,7 @@ def test_durability_is_taken_per_call(snapshots: Snapshots) -> None:
     assert b"durability" not in chosen.payload
 
 
+MANY_KEYS = {str(number): number for number in range(200)}
 BAD_ARGUMENTS: list[tuple[str, dict[str, object]]] = [
     ("entity", {"entity": "user"}),
     ("entity", {"entity": ("user", "1", "2")}),
@@ -216,6 +214,13 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, object]]] = [
     ("metadata", {"metadata": {(1, 2): "tuple as key"}}),
     ("metadata", {"metadata": {"blob": "x" * 65_537}}),
     ("event", {"metadata": {"blob": "ü" * 40_000}}),
+    (
+        "event",
+        {
+            "metadata": dict.fromkeys(map(str, range(200)), 1),
+            "changes": dict.fromkeys(map(str, range(57)), 1),
+        },
+    ),
     ("event", {"metadata": {"nul": "a\x00b"}}),
     ("event", {"metadata": {"nul\x00": 1}}),
     ("event", {"metadata": {"half": "\ud800"}}),
@@ -286,74 +291,3 @@ def test_scope_gives_fields_and_context_and_the_call_wins(snapshots: Snapshots) 
         "token": "[redacted]",
         "ip": "::1",
     }
-
-
-# No word of a secret key name fits into these.
-_KEYS = st.text(st.sampled_from('0123456789 ü,;\\"/'), max_size=6)
-JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**11), 10**11)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=7),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=4),
-    max_leaves=15,
-)
-
-
-@given(st.dictionaries(_KEYS, JSON, max_size=4))
-@settings(max_examples=300)
-def test_any_json_comes_back_equal(metadata: dict[str, Any]) -> None:
-    event = taken(make_snapshots(), metadata=metadata)
-
-    assert json.dumps(event.get("metadata")) == json.dumps(metadata)
-
-
-HOSTILE: st.SearchStrategy[object] = (
-    st.none()
-    | st.text()
-    | st.binary()
-    | st.floats()
-    | st.datetimes()
-    | st.uuids()
-    | st.builds(object)
-    | st.integers()
-    | st.lists(st.text())
-    | st.dictionaries(st.integers() | st.text(), st.floats())
-)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            [
-                "entity",
-                "user_id",
-                "status",
-                "changes",
-                "metadata",
-                "context",
-                "timestamp",
-                "id",
-                "severity",
-                "external_id",
-            ]
-        ),
-        HOSTILE,
-    ),
-    HOSTILE,
-)
-@settings(max_examples=300)
-def test_any_arguments_give_an_event_or_an_invalid_event(
-    arguments: Mapping[str, object], action: object
-) -> None:
-    try:
-        payload = make_snapshots().snapshot(action, arguments, None).payload
-    except InvalidEvent:
-        return
-
-    assert json.loads(payload, parse_constant=_refuse)["action"] == action
-    assert b"\n" not in payload
-
-
-_refuse: Callable[[str], object] = pytest.fail

@@ -153,7 +153,7 @@ def test_deep_value_is_refused(redactor: Redactor) -> None:
     for _ in range(10_000):
         deep = [deep]
 
-    with pytest.raises(InvalidEvent, match="nested deeper than 31"):
+    with pytest.raises(InvalidEvent, match="nested deeper than 32"):
         redactor.redact(deep, field="metadata")
 
 
