@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from audit_platform.db import migrate
@@ -22,6 +23,10 @@ from audit_platform.local.postgres import PostgresConfig, PostgresServer, free_p
 from audit_platform.local.redis import RedisConfig, RedisServer, RedisUser
 from audit_platform.retention.lifecycle import ensure_ahead
 from audit_platform.settings import Settings, load_settings
+
+# A loaded machine must not fail a property: no time limit for one example.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 POSTGRES_VERSION = 16 if os.environ.get("AUDIT_TEST_PG") == "16" else 18
 TEMPLATE = "audit_template"
