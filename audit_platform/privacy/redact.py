@@ -151,18 +151,17 @@ class Redactor:
         for key, item in value.items():
             if key not in clean_keys and not self._is_clean_key(key):
                 walk.is_clean = False
-            kind = type(item)
-            if kind is str:
-                length = len(cast("str", item))
+            if type(item) is str:
+                length = len(item)
                 walk.characters -= length
-                if length >= SHORTEST_SECRET and not self.is_clean_text(cast("str", item)):
+                if length >= SHORTEST_SECRET and not self.is_clean_text(item):
                     walk.is_clean = False
-            elif kind is int:
-                if cast("int", item) >= _SMALLEST_CARD:
+            elif type(item) is int:
+                if item >= _SMALLEST_CARD:
                     walk.is_clean = False
-            elif kind is dict:
+            elif type(item) is dict:
                 self._inspect_mapping(cast("dict[object, object]", item), depth + 1, walk)
-            elif kind not in _INERT:
+            elif type(item) not in _INERT:
                 self._inspect(item, depth + 1, walk)
 
     def _inspect_items(self, value: Sequence[object], depth: int, walk: _Walk) -> None:
@@ -170,12 +169,11 @@ class Redactor:
         if depth > self._max_depth or walk.characters < 0:
             self._refuse(depth, walk)
         for item in value:
-            kind = type(item)
-            if kind is int:
-                walk.is_clean = walk.is_clean and cast("int", item) < _SMALLEST_CARD
-            elif kind is dict:
+            if type(item) is int:
+                walk.is_clean = walk.is_clean and item < _SMALLEST_CARD
+            elif type(item) is dict:
                 self._inspect_mapping(cast("dict[object, object]", item), depth + 1, walk)
-            elif kind not in _INERT:
+            elif type(item) not in _INERT:
                 self._inspect(item, depth + 1, walk)
 
     def _refuse(self, depth: int, walk: _Walk) -> Never:
