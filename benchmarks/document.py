@@ -46,8 +46,9 @@ def _origin(result: dict[str, Any]) -> str:
 
 
 def _table(figures: list[Figure]) -> str:
-    rows = [
-        f"| {each.name} | {as_text(each.value)} {each.unit} | {each.n:,} | {each.note} |"
-        for each in figures
-    ]
-    return "\n".join(("| what | value | n | note |", "|---|--:|--:|---|", *rows))
+    return "\n".join(("| what | value | n | note |", "|---|--:|--:|---|", *map(_row, figures)))
+
+
+def _row(figure: Figure) -> str:
+    value = f"{as_text(figure.value)} {figure.unit}".strip()
+    return f"| {figure.name} | {value} | {figure.n:,} | {figure.note} |"

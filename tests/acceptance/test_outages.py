@@ -7,7 +7,7 @@ version that the acceptance of the project asks for.
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event
 from time import monotonic
 
@@ -31,13 +31,18 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300 + 3 * OUTAGE_S)]
 @contextmanager
 def stopped(processes: list[psutil.Process]) -> Iterator[None]:
     """Freeze processes during a block: their sockets stay open and answer nothing."""
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
     try:
+        signal_all(processes, signal.SIGSTOP)
         yield
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
+        signal_all(processes, signal.SIGCONT)
+
+
+def signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
+    # The server itself comes first, so that no new child appears; a session may just have ended.
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def wait_until_flowing(stack: Stack, load: Load) -> None:

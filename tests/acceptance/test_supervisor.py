@@ -207,6 +207,20 @@ def test_sigterm_stops_everything_and_keeps_the_data(parent_dir: Path) -> None:
     assert not platform.data_dir.exists()
 
 
+def test_interrupt_while_starting_stops_what_had_started(parent_dir: Path) -> None:
+    platform = RunningPlatform(parent_dir / "interrupted")
+    assert eventually(
+        lambda: len(getattr(platform_state.read_state(platform.data_dir), "pids", ())) >= 2, READY_S
+    )
+
+    code = platform.end(signal.SIGINT)
+
+    assert code == 0, platform.output()
+    assert "Ready after" not in platform.output()
+    assert "Traceback" not in platform.output()
+    assert processes_of(platform.data_dir) == []
+
+
 def test_nothing_survives_a_killed_supervisor_and_the_next_start_recovers(
     parent_dir: Path,
 ) -> None:
