@@ -32,6 +32,8 @@ COLUMNS: Final = (
 )
 _TABLE_FIELDS: Final = ("timestamp", "action", "status", "user", "entity", "description")
 _NARROW_COLUMNS: Final = 100
+_GAP: Final = 2
+_MIN_WIDTH: Final = 8
 _COMPOSED: Final = ("user", "entity")
 _STATUS_STYLES: Final = {"failure": "red", "denied": "red", "pending": "yellow"}
 
@@ -128,25 +130,39 @@ class TablePrinter:
 
     def show(self, rows: Sequence["EventRow"]) -> None:
         """Print some events as one table."""
-        from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-        for name in self._fields:
-            fixed = len("2026-01-31 12:00:00Z") if name == "timestamp" else None
-            table.add_column(
-                visible(name.removesuffix("_id")), no_wrap=True, overflow="ellipsis", width=fixed
-            )
-        for row in rows:
+        if not rows:
+            return
+        lines = [[visible(_cell(row, name)) for name in self._fields] for row in rows]
+        titles = [visible(name.removesuffix("_id")) for name in self._fields]
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for title, width in zip(titles, self._widths([titles, *lines]), strict=True):
+            table.add_column(title, no_wrap=True, overflow="ellipsis", width=width)
+        for row, cells in zip(rows, lines, strict=True):
             style = _STATUS_STYLES.get(str(row["status"]), "")
             table.add_row(
                 *(
-                    Text(visible(_cell(row, name)), style=style if name == "status" else "")
-                    for name in self._fields
+                    Text(cell, style=style if name == "status" else "")
+                    for name, cell in zip(self._fields, cells, strict=True)
                 )
             )
         self._console.print(table)
+
+    def _widths(self, lines: Sequence[Sequence[str]]) -> list[int]:
+        """Width of each column: what it needs, the widest ones cut until the table fits."""
+        from rich.cells import cell_len
+
+        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+        room = max(self._console.width - _GAP * len(widths), len(widths))
+        # Times and outcomes are short and useless when cut; all others give way first.
+        kept = {n for n, name in enumerate(self._fields) if name in ("timestamp", "status")}
+        while sum(widths) > room:
+            giving = [n for n in range(len(widths)) if n not in kept and widths[n] > _MIN_WIDTH]
+            widest = max(giving or range(len(widths)), key=widths.__getitem__)
+            widths[widest] -= min(sum(widths) - room, max(widths[widest] // 8, 1))
+        return widths
 
 
 def text_of(row: "EventRow", field: str) -> str:
