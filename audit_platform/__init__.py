@@ -58,6 +58,7 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   scope.py                  fields inherited inside `context()`
   fields.py                 arguments of `log()`: names, types, values (pure)
   snapshot.py               arguments to the bytes of one event: checked, redacted, fixed
+  payload.py                JSON as the ingest job accepts it, or why not (pure)
   draft.py                  an event being put together
   buffer.py                 bounded memory: numbers, keeps until confirmed, counts drops
   lane.py                   one shard's part of the buffer
