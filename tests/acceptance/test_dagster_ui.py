@@ -8,7 +8,11 @@ from tests.acceptance.conftest import Stack
 from tests.acceptance.dagster_api import DagsterApi, Run, eventually
 from tests.acceptance.load import loaded
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.xdist_group("acceptance"),  # one platform at a time on a small machine
+    pytest.mark.timeout(240),
+]
 
 TROUBLE = re.compile(r"\b(?:ERROR|CRITICAL|WARNING|Traceback|\w*Warning:)")
 # Dagster says once, on empty storage, that its retry daemon starts with new runs: nothing is wrong

@@ -2,12 +2,24 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+from audit_platform.local.traffic import plan_traffic
+from audit_platform.local.traffic_history import History, Taken
+from audit_platform.local.traffic_run import TrafficRun
+from tests import factories
+from tests.acceptance.conftest import Stack
+from tests.acceptance.dagster_api import eventually
+
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.xdist_group("acceptance"),  # one platform at a time on a small machine
+    pytest.mark.timeout(300),
+]
 
 DEMO_S = 240
 PROGRAM = Path(sys.executable).with_name("audit-platform")
@@ -41,6 +53,26 @@ def test_a_demo_that_is_asked_for_too_little_says_so(tmp_path: Path) -> None:
 
     assert completed.returncode == 2
     assert "--events" in completed.stderr
+
+
+def test_the_balance_names_a_lost_event_and_one_that_nobody_accepted(
+    stack: Stack, tmp_path: Path
+) -> None:
+    foreign_id = stack.send(action="acceptance.foreign")
+    lost_id = factories.event()["id"]
+    plan = plan_traffic(event_count=300, application_count=1, now=datetime.now(UTC), seed=1)
+    with History(tmp_path, "liar") as history:
+        history.note(Taken.GOOD, lost_id)
+
+    with TrafficRun(plan, stack.settings, tmp_path) as run:
+        run.start()
+        eventually(lambda: run.position().is_done, within_s=90, what="the end of the traffic")
+        balance = run.report(frozenset()).balance
+
+    assert not balance.is_even
+    assert balance.missing == {lost_id}
+    assert foreign_id in balance.unexpected
+    assert balance.repeated == frozenset()
 
 
 def _belongs(process: psutil.Process, directory: Path) -> bool:

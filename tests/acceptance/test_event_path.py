@@ -6,7 +6,11 @@ from tests.acceptance.conftest import Stack
 from tests.acceptance.dagster_api import eventually
 from tests.acceptance.load import loaded
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.xdist_group("acceptance"),  # one platform at a time on a small machine
+    pytest.mark.timeout(240),
+]
 
 
 def test_an_event_logged_by_another_process_stands_in_the_table_within_seconds(

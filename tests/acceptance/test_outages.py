@@ -25,7 +25,11 @@ NEXT_RUN_S = 90.0
 # A call that waited for the network would take the sender's time-out of 1 s.
 LONGEST_CALL_S = 0.5
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300 + 3 * OUTAGE_S)]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.xdist_group("acceptance"),  # one platform at a time on a small machine
+    pytest.mark.timeout(300 + 3 * OUTAGE_S),
+]
 
 
 @contextmanager
