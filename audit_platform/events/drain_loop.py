@@ -35,7 +35,8 @@ from audit_platform.events.stream import Consumer
 from audit_platform.events.tally import DrainReport, DrainSummary, EndReason, Tally
 from audit_platform.events.writer_session import WriterSession
 
-RENEW_INTERVAL_S: Final = 5.0
+# Also how soon a stop request is seen: `audit-platform down` waits for it.
+RENEW_INTERVAL_S: Final = 2.0
 _TAKE_TURN_S: Final = 0.2
 _STATEMENT_TIMED_OUT: Final = "57014"
 
