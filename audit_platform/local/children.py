@@ -62,13 +62,14 @@ def dagster_children(plan: PlatformPlan, home: Path) -> dict[Service, ChildSpec]
         "AUDIT_DATABASE_URL": None,
     }
     environment = environment_for_child(**changes)
+    ports, log_level = plan.ports, plan.settings.log_level
     commands = {
         Service.CODE_SERVER: dagster_home.code_server_command(
-            host, plan.ports[Service.CODE_SERVER]
+            host, ports[Service.CODE_SERVER], log_level=log_level
         ),
-        Service.DAEMON: dagster_home.daemon_command(home),
+        Service.DAEMON: dagster_home.daemon_command(home, log_level=log_level),
         Service.WEBSERVER: dagster_home.webserver_command(
-            home, host, plan.ports[Service.WEBSERVER]
+            home, host, ports[Service.WEBSERVER], log_level=log_level
         ),
     }
     return {

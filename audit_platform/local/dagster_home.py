@@ -79,26 +79,29 @@ def dagster_environment(home: Path, dagster_url: str) -> dict[str, str | None]:
     }
 
 
-def code_server_command(host: str, port: int) -> tuple[str, ...]:
+def code_server_command(host: str, port: int, *, log_level: str) -> tuple[str, ...]:
     """Command of the process that evaluates sensors and spawns runs."""
     return (
         *(sys.executable, "-m", "dagster", "api", "grpc", "-m", DEFINITIONS_MODULE),
         *("-h", host, "-p", str(port), "-n", str(CODE_SERVER_THREADS)),
         *("--empty-working-directory", "--use-python-environment-entry-point"),
+        *("--log-level", log_level.lower()),
     )
 
 
-def daemon_command(home: Path) -> tuple[str, ...]:
+def daemon_command(home: Path, *, log_level: str) -> tuple[str, ...]:
     """Command of the one process that ticks sensors and schedules and launches runs."""
     program = Path(sysconfig.get_path("scripts")) / "dagster-daemon"
-    return (str(program), "run", "-w", str(home / WORKSPACE_FILE))
+    workspace = str(home / WORKSPACE_FILE)
+    return (str(program), "run", "-w", workspace, "--log-level", log_level.lower())
 
 
-def webserver_command(home: Path, host: str, port: int) -> tuple[str, ...]:
+def webserver_command(home: Path, host: str, port: int, *, log_level: str) -> tuple[str, ...]:
     """Command of the UI; it has no login, so `host` must be a loopback address."""
     return (
         *(sys.executable, "-m", "dagster_webserver", "-h", host, "-p", str(port)),
         *("-w", str(home / WORKSPACE_FILE), "--suppress-warnings"),
+        *("--dagster-log-level", log_level.lower()),
     )
 
 

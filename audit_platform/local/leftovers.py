@@ -49,7 +49,9 @@ def clear_leftovers(data_dir: Path, *, say: Callable[[str], None]) -> None:
         with suppress(psutil.Error):
             process.kill()
     remove_state(data_dir)
-    say(f"The last platform was killed; {killed + len(services)} of its processes were ended.")
+    ended = killed + len(services)
+    also = f" and {ended} of its processes were ended" if ended else ""
+    say(f"The last platform was killed; its data is recovered{also}.")
 
 
 def _named_process(state: PlatformState, service: Service) -> psutil.Process | None:

@@ -44,7 +44,7 @@ GRACE_S: Final[Mapping[Service, float]] = {
 }
 # A drain reads its stop flag with the renewal of its lease.
 DRAIN_GRACE_S: Final = 8.0
-RUN_GRACE_S: Final = 3.0
+RUN_GRACE_S: Final = 4.0
 KILL_S: Final = 5.0
 _POLL_S: Final = 0.1
 
@@ -112,6 +112,8 @@ def _stop_drains(
                 DRAIN_GRACE_S,
                 hurry,
             )
+        # A drain frees its lease before Dagster has recorded the end of its run.
+        _wait(lambda: not _run_pids(children, mark), RUN_GRACE_S, hurry)
     except DatabaseError:
         return  # without PostgreSQL no drain can be in the middle of a commit
 

@@ -7,10 +7,12 @@ Guarantee: at most one platform per data directory; after `stop`, and soon after
 process, none of its processes is left; data stays.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from random import SystemRandom
 from typing import Final, Self
 
@@ -62,6 +64,8 @@ class Platform:
                 warning or an error; from any thread.
         """
         self.settings = settings
+        # Resolved now: the working directory may change, and the mark of a process is one text.
+        self._data_dir = Path(os.path.realpath(settings.data_dir))
         self._say: Say = say or (lambda _sentence: None)
         self._show: Show = show or (lambda _name, _line, _is_trouble: None)
         self._children: dict[Service, Child] = {}
@@ -124,7 +128,7 @@ class Platform:
             StartRefused: With one line that names the setting to change; what had started
                 still runs until `stop`.
         """
-        data_dir = self.settings.data_dir.absolute()
+        data_dir = self._data_dir
         try:
             state_files.prepare_data_dir(data_dir)
             self._lock = state_files.PlatformLock(data_dir).acquire()
@@ -132,7 +136,7 @@ class Platform:
             secrets = load_or_make_secrets(data_dir)
             self._plan = make_plan(self.settings, secrets, random=SystemRandom())
             self._say(f"Starting; logs are in {self._plan.log_dir}")
-            self._guardian = Guardian(str(self._plan.data_dir), environment=environment_for_child())
+            self._guardian = Guardian(str(data_dir), environment=environment_for_child())
             self._write_state()
             self._start_services(self._plan)
         except OSError as exc:
@@ -177,7 +181,7 @@ class Platform:
         if self._plan is not None:
             stop_all(
                 self._children,
-                mark=str(self._plan.data_dir),
+                mark=str(self._data_dir),
                 maint_url=self._plan.values["maint_url"] if self._is_ready else None,
                 hurry=self._hurry,
                 say=self._say,
@@ -185,18 +189,18 @@ class Platform:
         self._keeper.close()
         if self._guardian is not None:
             self._guardian.close()
-        state_files.remove_state(self.settings.data_dir)
+        state_files.remove_state(self._data_dir)
         self._lock.release()
         self._lock = None
 
     def _start_services(self, plan: PlatformPlan) -> None:
-        """Start all in an order that lets the slow imports of Dagster run beside the database."""
-        self._start_embedded(plan)
+        """Start all; the slow imports of the code server run beside the databases' start."""
         home = write_home(
             plan.data_dir, host=plan.settings.host, code_server_port=plan.ports[Service.CODE_SERVER]
         )
         dagster = specs.dagster_children(plan, home)
         self._start_child(Service.CODE_SERVER, dagster[Service.CODE_SERVER])
+        self._start_embedded(plan)
         prepare_database(plan)
         prepare_partitions(plan.values["maint_url"], plan.settings, now=datetime.now(UTC))
         prepare_queue(plan)

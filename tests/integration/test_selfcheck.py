@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from audit_platform.db.pool import connected
+from audit_platform.errors import StartRefused
 from audit_platform.events.stream import Consumer
+from audit_platform.local.readiness import refuse_unsafe_start
 from audit_platform.selfcheck import CheckResult, Outcome, run_checks
 from audit_platform.settings import Settings, load_settings
 from tests.conftest import Database, RedisSpace
@@ -59,6 +61,15 @@ def test_server_that_loses_commits_is_refused(prepared: Settings) -> None:
 
     assert result.refuses_start
     assert "fsync" in result.finding
+
+
+def test_start_is_refused_in_one_line_that_names_the_item(prepared: Settings) -> None:
+    with pytest.raises(StartRefused) as refused:
+        refuse_unsafe_start(prepared)
+
+    assert "PostgreSQL durability: fsync" in refused.value.message
+    assert "postgresql.conf" in refused.value.message
+    assert "\n" not in refused.value.message
 
 
 @pytest.mark.parametrize(

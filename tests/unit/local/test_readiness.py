@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from audit_platform.errors import DiskFull, StartRefused, WrongServerVersion
+from audit_platform.errors import DiskFull, StartRefused
 from audit_platform.local.dagster_home import read_health
 from audit_platform.local.log_lines import LineFormat
-from audit_platform.local.prepare import check_redis_version, endpoint
 from audit_platform.local.processes import Child, ChildSpec
 from audit_platform.local.readiness import cause_among, is_port_open, wait_until
 from audit_platform.settings import environment_for_child
@@ -117,15 +116,3 @@ def test_health_of_an_error_answer_is_not_ready() -> None:
 
     assert health.is_answering
     assert not health.is_loaded
-
-
-def test_old_redis_is_refused_with_the_setting() -> None:
-    with pytest.raises(WrongServerVersion, match=r"Redis 6\.0\.16 .*AUDIT_REDIS_URL"):
-        check_redis_version((6, 0, 16))
-    check_redis_version((6, 2, 0))
-    check_redis_version((7, 4))
-
-
-def test_endpoint_shows_neither_user_nor_password() -> None:
-    assert endpoint("postgresql://boss:pw@db.example:5433/x") == "db.example:5433"
-    assert endpoint("redis://:pw@db.example/0") == "db.example"
