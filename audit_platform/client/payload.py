@@ -37,18 +37,12 @@ def _make_encoder() -> Callable[[object], str]:
     make: Callable[..., _Chunks] | None = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return public.encode
-    # Markers, default, text encoder, indent, separators, sort_keys, skipkeys, allow_nan.
-    chunks = make(
-        None,
-        fields.plain,
-        json.encoder.encode_basestring,
-        None,
-        ":",
-        ",",
-        False,
-        False,
-        False,  # noqa: FBT003
-    )
+    no_indent = no_markers = None
+    sort_keys = skip_keys = allow_nan = False
+    separators = (":", ",")
+    flags = (sort_keys, skip_keys, allow_nan)
+    text = json.encoder.encode_basestring
+    chunks = make(no_markers, fields.plain, text, no_indent, *separators, *flags)
     return lambda value: "".join(chunks(value, 0))
 
 
