@@ -179,7 +179,7 @@ def test_tail_shows_what_arrives_and_ends_on_ctrl_c(
         while not shown and time.monotonic() < deadline:
             number += 1
             name = f"{number}.ndjson"
-            _run("import", _events(tmp_path / name, 1, time=moment.isoformat(), n=number))
+            _run("import", _events(tmp_path / name, 1, time=moment.isoformat()))
             shown = tail.stdout.read() or b""
     tail.send_signal(signal.SIGINT)
     _, stderr = tail.communicate(timeout=20)
