@@ -206,7 +206,7 @@ class Settings(ClientSettings):
     )
     # 5 n - 0.5 s: sensor ticks start on 5 s marks (measured, Dagster 1.13.27).
     sensor_block_ms: int = Field(
-        9_500, ge=0, le=50_000, description="how long a sensor tick waits for an event"
+        9_500, ge=0, le=50_000, description="length of a sensor tick that waits for events; its overhead is deducted"
     )
     partition_interval: Literal["hour", "day", "week", "month"] = Field(
         "day", description="range of one partition"
