@@ -53,6 +53,8 @@ events/                     PATH 1: from the stream to PostgreSQL
   import_files.py           the import of one file: read, map, send, wait for the ledger
   import_ledger.py          how far each import came and what arrived
   import_report.py          what an import says while it runs and at its end (pure)
+  import_edges.py           What an import needs from outside, and how it is asked to run
+  mapping_rebuild.py        Stored events back into the foreign records they came from (pure)
 client/                     the producer SDK; imports neither Polars nor Dagster nor psycopg
   client.py                 AuditClient: `log()`, `flush()`, `close()`, `stats()`
   scope.py                  fields inherited inside `context()`
@@ -70,6 +72,7 @@ search/                     questions about stored events
   query.py                  filters and signed keyset cursor (pure)
   hot.py                    searches in PostgreSQL, late rows included
   follow.py                 what a repeated search found that is new (pure)
+  cursor.py                 Where the next page of a search starts, signed (pure)
 retention/                  life of the partitions
   partition.py              names, bounds, what is due (pure)
   lifecycle.py              creates partitions by ATTACH; writers never wait

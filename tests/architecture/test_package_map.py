@@ -11,7 +11,7 @@ from tests.architecture.source_tree import PACKAGE, PACKAGE_MODULES, ROOT
 LINE = re.compile(r"^(?P<indent> *)(?P<name>[\w.-]+/?)  +\S.*$")
 # A path in prose: between backticks, or the target of a link.
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.*-]*|[\w-]+\.(?:py|md|toml|yaml|sql))`|\]\(([^)#:]+)\)")
-GENERATED_PLACES = ("dist/", ".venv/", ".uv/", ".audit-platform/")
+GENERATED_PLACES = ("benchmarks/results/", "dist/", ".venv/", ".uv/", ".audit-platform/")
 
 
 def _mapped() -> list[str]:
