@@ -180,7 +180,7 @@ class Child:
                 line = printable(raw.decode(errors="replace").rstrip("\r\n"))
                 self.last_lines.append(line)
                 log.write(line)
-                self._show(self.spec.name, line, trouble.passes(line))
+                self._show(self.spec.name, line, trouble.passes(line, now_s=time.monotonic()))
         log.close()
 
 

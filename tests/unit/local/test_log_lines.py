@@ -26,12 +26,12 @@ TROUBLE = [
 
 @pytest.mark.parametrize(("line_format", "line"), HARMLESS)
 def test_harmless_line_is_kept_back(line_format: LineFormat, line: str) -> None:
-    assert not TroubleFilter(line_format).passes(line)
+    assert not TroubleFilter(line_format).passes(line, now_s=0.0)
 
 
 @pytest.mark.parametrize(("line_format", "line"), TROUBLE)
 def test_trouble_is_shown(line_format: LineFormat, line: str) -> None:
-    assert TroubleFilter(line_format).passes(line)
+    assert TroubleFilter(line_format).passes(line, now_s=0.0)
 
 
 def test_lines_after_an_error_go_with_it_until_the_next_message() -> None:
@@ -45,7 +45,42 @@ def test_lines_after_an_error_go_with_it_until_the_next_message() -> None:
         "and its second line",
     ]
 
-    assert [shown.passes(line) for line in lines] == [False, True, True, True, False, False]
+    assert [shown.passes(line, now_s=0.0) for line in lines] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_repeated_trouble_is_shown_once_a_minute() -> None:
+    shown = TroubleFilter(LineFormat.DAGSTER)
+    lines = [f"t - dagster - ERROR - attempt {number} failed" for number in range(4)]
+
+    passed = [shown.passes(line, now_s=20.0 * at) for at, line in enumerate(lines)]
+
+    assert passed == [True, False, False, True]
+
+
+def test_details_of_a_repeated_trouble_stay_away_with_it() -> None:
+    shown = TroubleFilter(LineFormat.POSTGRES)
+    lines = ["1 WARNING:  odd", "1 DETAIL:  so it is"] * 2
+
+    assert [shown.passes(line, now_s=1.0) for line in lines] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("line_format", "line"),
+    [
+        (LineFormat.POSTGRES, "t [1] FATAL:  the database system is starting up"),
+        (LineFormat.POSTGRES, "t [1] FATAL:  terminating connection due to administrator command"),
+        (LineFormat.REDIS, "1:M 22 Nov 2026 20:06:06.393 # WARNING Memory overcommit; may fail"),
+    ],
+)
+def test_noise_of_a_restart_is_kept_back(line_format: LineFormat, line: str) -> None:
+    assert not TroubleFilter(line_format).passes(line, now_s=0.0)
 
 
 def test_colours_are_removed() -> None:
@@ -65,4 +100,4 @@ def test_printed_line_is_one_line_without_control_characters(text: str) -> None:
 def test_no_line_breaks_the_filter(line_format: LineFormat, lines: list[str]) -> None:
     shown = TroubleFilter(line_format)
 
-    assert all(isinstance(shown.passes(line), bool) for line in lines)
+    assert all(isinstance(shown.passes(line, now_s=0.0), bool) for line in lines)
