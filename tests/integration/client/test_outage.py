@@ -35,7 +35,9 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def make_client(server: RedisServer, **overrides: Any) -> AuditClient:
-    return AuditClient.from_env(redis_url=server.config.url("producer"), **overrides)
+    return AuditClient.from_env(
+        redis_url=server.config.url("producer"), redis_timeout_ms=REDIS_TIMEOUT_MS, **overrides
+    )
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
