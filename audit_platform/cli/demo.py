@@ -80,9 +80,12 @@ def demo(
         console.print(f"Data of this demo: {place.data_dir}")
         if place.was_replaced:
             console.print("The data of the last demo was removed.")
-        with Platform(
-            demo_settings(place), say=_plain(console), show=_troubles(console)
-        ) as platform:
+        with (
+            _says_goodbye(console),
+            Platform(
+                demo_settings(place), say=_plain(console), show=_troubles(console)
+            ) as platform,
+        ):
             console.print(f"Ready after {monotonic() - began_s:.0f} s: {platform.plan.ui_url}")
             stage = _Stage(console=console, platform=platform, place=place)
             is_even = stage.play(events=events, producers=producers, files=files, seed=seed)
@@ -215,6 +218,14 @@ def _interrupts() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _says_goodbye(console: "Console") -> Iterator[None]:
+    try:
+        yield
+    finally:
+        console.print("Stopped; the data of the demo is kept until the next one.")
 
 
 def _plain(console: "Console") -> Callable[[str], None]:

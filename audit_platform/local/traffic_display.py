@@ -72,9 +72,7 @@ def report_table(report: Report) -> RenderableType:
     table.add_column(style="dim")
     table.add_row("accepted", _count(balance.accepted_count), _of_files(report.imported_count))
     table.add_row("stored", _count(balance.stored_count), "rows of audit.event")
-    table.add_row(
-        "late", _count(balance.late_count), "no partition that old; searchable all the same"
-    )
+    table.add_row("late", _count(balance.late_count), "older than any partition; found by search")
     table.add_row("dead letters", _count(balance.dead_count), "kept with their bytes, encrypted")
     for reason, count in sorted(report.dead_by_reason.items()):
         table.add_row(f"  {reason}", _count(count), _kinds(reason))
@@ -90,7 +88,7 @@ def report_table(report: Report) -> RenderableType:
     table.add_row(
         "Dagster runs",
         _count(ledger.run_count),
-        f"{ledger.batch_count:,} transactions, ledger in each",
+        f"transactions: {ledger.batch_count:,}, each with its ledger row",
     )
     return table
 
