@@ -101,7 +101,8 @@ def search(
     With --tenant the search runs as reader of that tenant; without, as operator over all. CSV
     cells that a spreadsheet would run as a formula get a leading '; use json for exact values.
     """
-    from audit_platform.search.query import parse_moment, resume
+    from audit_platform.search.cursor import resume
+    from audit_platform.search.query import parse_moment
 
     now = datetime.now(UTC)
     query = _query(
@@ -256,7 +257,7 @@ def _searching(
 
 def _say_next(page: Any, query: "EventQuery", settings: "Settings", now: datetime) -> None:
     """Tell on stderr how to go on, so that stdout holds events only."""
-    from audit_platform.search.query import sign_cursor
+    from audit_platform.search.cursor import sign_cursor
 
     if not page.rows:
         typer.echo("no events match", err=True)

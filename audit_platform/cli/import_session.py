@@ -17,7 +17,8 @@ from audit_platform.db.pool import OWNER_ROLE, Connection, connected
 from audit_platform.errors import InvalidMapping
 from audit_platform.events.file_format import FileFormat
 from audit_platform.events.files import detect_format
-from audit_platform.events.import_files import FileImport, ImportEdges
+from audit_platform.events.import_edges import ImportEdges
+from audit_platform.events.import_files import FileImport
 from audit_platform.events.import_ledger import ImportLedger
 from audit_platform.events.import_report import ImportProgress, Rejection
 from audit_platform.events.mapping_rules import Mapping, load_mapping, shipped_mappings

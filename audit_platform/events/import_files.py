@@ -7,7 +7,7 @@ Guarantee: a file can be imported any number of times, killed at any point: ids 
 records, so each event is stored once. Every record is counted as sent or rejected.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Final
 from audit_platform.errors import InvalidEvent, UnreadableFile
 from audit_platform.events.file_format import FileFormat
 from audit_platform.events.files import Record, digest_file, read_records
-from audit_platform.events.import_ledger import ImportKey, ImportLedger, ImportState, StoredCounts
+from audit_platform.events.import_edges import ImportEdges, ImportOptions
+from audit_platform.events.import_ledger import ImportKey, ImportState, StoredCounts
 from audit_platform.events.import_report import (
     FileOutcome,
     FileReport,
@@ -29,54 +30,15 @@ from audit_platform.events.mapping_rules import Mapping
 from audit_platform.events.stream import (
     MAX_ENTRY_BYTES,
     MAX_EVENTS_PER_ENTRY,
-    Appender,
-    Backlog,
     BatchEntry,
     Stamp,
 )
 
-# About 64,000 events wait at most: 20 MB of Redis, three batches of the drain.
-MAX_BACKLOG_ENTRIES: Final = 64
 POLL_S: Final = 0.2
 # Events lost by the queue are sent again; more rounds than this mean that it keeps losing them.
 MAX_ROUNDS: Final = 3
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportEdges:
-    """What an import needs from outside.
-
-    Attributes:
-        backlog: Tells how full the stream is, and what has left it.
-        open_partitions: Makes sure that events of these times can be stored on time.
-        max_backlog_entries: Import waits while the stream holds as many.
-        pause: Waits so many seconds.
-        now_ms: Milliseconds since 1970.
-    """
-
-    ledger: ImportLedger
-    appender: Appender
-    shard: int
-    backlog: Backlog
-    open_partitions: Callable[[Sequence[datetime]], None]
-    max_backlog_entries: int = MAX_BACKLOG_ENTRIES
-    pause: Callable[[float], None]
-    now_ms: Callable[[], int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportOptions:
-    """How to import.
-
-    Attributes:
-        is_repeat: Send a file again that is complete; its events count as duplicates.
-        is_waiting: Wait until the ledger has everything.
-    """
-
-    is_repeat: bool = False
-    is_waiting: bool = True
 
 
 @dataclass(slots=True)

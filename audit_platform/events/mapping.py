@@ -1,23 +1,21 @@
-"""Foreign records as events, and back (pure).
+"""Foreign records as events (pure).
 
-Here: applying a mapping to one record, and rebuilding the record from the stored row. Not here:
-the form of mapping files (`events/mapping_rules.py`), files (`events/files.py`).
+Here: applying a mapping to one record. Not here: the way back (`events/mapping_rebuild.py`), the
+form of mapping files (`events/mapping_rules.py`), files (`events/files.py`).
 Guarantee: nothing of a record is dropped. A moved value is removed from the remainder only when
 the stored one gives it back exactly; everything else stays in `metadata` with its bytes.
 """
 
-from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Final
 
-from audit_platform.errors import InvalidEvent, InvalidMapping
+from audit_platform.errors import InvalidEvent
 from audit_platform.events.event import (
     DEFAULT_TENANT,
     EVENT_FIELDS,
-    JSON_FIELDS,
     MAX_EVENT_BYTES,
     FieldSpec,
     format_timestamp,
@@ -95,33 +93,6 @@ def map_record(raw: bytes, mapping: Mapping, *, fallback_id: str) -> MappedEvent
     wire = encode_object(ordered)
     _check_size(wire)
     return MappedEvent(wire=wire, timestamp=moment, event_id=event_id)
-
-
-def rebuild(row: MappingType[str, object], mapping: Mapping) -> bytes:
-    """Put a record together again from its stored row.
-
-    Args:
-        row: Columns of `audit.event`; JSON columns as text, `timestamp` as aware datetime.
-        mapping: The one that made the row.
-
-    Returns:
-        JSON equal in value to the record, numbers with their text; key order may differ.
-
-    Raises:
-        InvalidMapping: The mapping takes names or merges objects, which cannot be undone.
-    """
-    if not mapping.can_rebuild:
-        raise InvalidMapping(f"{mapping.name}: keeps all values of a record but not their places")
-    record = RawObject(str(row["metadata"]).encode())
-    context = RawObject(str(row["context"]).encode())
-    for name, rule in mapping.fields.items():
-        if rule.move is not None:
-            _put_back(record, rule, _column_bytes(name, row.get(name)))
-    for name, rule in mapping.context.items():
-        if rule.move is not None:
-            _put_back(record, rule, context.get((name,)))
-    _put_back_time(record, mapping.timestamp, row["timestamp"])
-    return record.encode()
 
 
 def _columns(record: RawObject, original: RawObject, mapping: Mapping) -> dict[str, bytes]:
@@ -248,30 +219,6 @@ def _take_time(record: RawObject, rule: TimeRule) -> datetime:
         problem="is missing",
         remedy=f"give the record one of: {', '.join(paths)}",
     )
-
-
-def _put_back_time(record: RawObject, rule: TimeRule, value: object) -> None:
-    if rule.move is None or record.get(parse_path(rule.move)) is not None:
-        return
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    raw = render_time(moment, rule.form)
-    if raw is not None:
-        record.put(parse_path(rule.move), raw)
-
-
-def _put_back(record: RawObject, rule: Rule, raw: bytes | None) -> None:
-    path = parse_path(rule.move or "")
-    if raw is None or record.get(path) is not None:
-        return
-    if rule.default is not None and decode_text(raw) == rule.default:
-        return
-    record.put(path, raw)
-
-
-def _column_bytes(name: str, value: object) -> bytes | None:
-    if value is None:
-        return None
-    return str(value).encode() if name in JSON_FIELDS else encode_value(str(value))
 
 
 def _take_object(record: RawObject, paths: Sequence[str]) -> dict[str, bytes]:

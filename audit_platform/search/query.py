@@ -1,34 +1,26 @@
-"""What a search asks for, and where its next page starts (pure).
+"""What a search asks for (pure).
 
-Here: filters with their checks, the parameters they become, the signed cursor. Not here: running
-a search (`search/hot.py`), options of the command line (`cli/events.py`).
-Guarantee: a cursor works with the filters it was made for only; a changed byte is noticed.
+Here: filters with their checks, and the parameters they become. Not here: where a page starts
+(`search/cursor.py`), running a search (`search/hot.py`), options (`cli/events.py`).
+Guarantee: every filter reaches PostgreSQL as a parameter; numbers keep their text.
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
 import re
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from audit_platform.errors import InvalidQuery
-from audit_platform.events.event import EventStatus, timestamp_us
+from audit_platform.events.event import EventStatus
 from audit_platform.events.json_path import parse_path
 
 MAX_LIMIT: Final = 10_000
-CURSOR_LIFETIME: Final = timedelta(hours=24)
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RELATIVE: Final = re.compile(r"(\d{1,6})\s*([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_CURSOR_VERSION: Final = 1
-_MAC_BYTES: Final = 16
-_TEXT_FILTERS: Final = ("user_id", "entity_type", "entity_id", "source", "action", "correlation_id")
+TEXT_FILTERS: Final = ("user_id", "entity_type", "entity_id", "source", "action", "correlation_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +81,7 @@ class EventQuery:
             raise InvalidQuery(f"limit is {self.limit}; use 1 to {MAX_LIMIT:,}, and pages for more")
         if self.status is not None and self.status not in frozenset(EventStatus):
             raise InvalidQuery(f"status {self.status!r} is not one of: {', '.join(EventStatus)}")
-        for name in ("tenant_id", "text", *_TEXT_FILTERS):
+        for name in ("tenant_id", "text", *TEXT_FILTERS):
             _check_text(name, getattr(self, name))
         for path, value in self.metadata.items():
             metadata_filter(path, value)
@@ -184,7 +176,7 @@ def metadata_filter(path: str, value: str) -> dict[str, Any]:
 
 def parameters(query: EventQuery) -> dict[str, Any]:
     """Parameters of the statements in `search.sql` that do not depend on the window."""
-    given: dict[str, Any] = {name: getattr(query, name) for name in _TEXT_FILTERS}
+    given: dict[str, Any] = {name: getattr(query, name) for name in TEXT_FILTERS}
     given |= {"status": query.status, "tenant_id": query.tenant_id, "limit": query.limit + 1}
     given["action_prefix"] = None
     if query.action is not None and query.action.endswith("*"):
@@ -196,71 +188,6 @@ def parameters(query: EventQuery) -> dict[str, Any]:
     given["after_tenant"] = after.tenant_id if after else None
     given["after_id"] = after.event_id if after else None
     return given
-
-
-def sign_cursor(query: EventQuery, position: Position, *, key: bytes, now: datetime) -> str:
-    """Make the cursor of the page after a position, for the filters of this query."""
-    content = [
-        _CURSOR_VERSION,
-        int((now + CURSOR_LIFETIME).timestamp()),
-        timestamp_us(position.timestamp),
-        position.tenant_id,
-        position.event_id,
-        *(moment and timestamp_us(moment) for moment in (query.since, query.until)),
-    ]
-    payload = json.dumps(content, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(_mac(payload, query, key) + payload).decode().rstrip("=")
-
-
-def resume(query: EventQuery, cursor: str, *, key: bytes, now: datetime) -> EventQuery:
-    """Check a cursor against the filters it is used with, and go on where its page ended.
-
-    Returns:
-        The query with the position, and with the moments that its period meant on the first page.
-
-    Raises:
-        InvalidQuery: Forged, damaged, made for other filters, or older than a day.
-    """
-    try:
-        data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidQuery("the cursor is damaged; copy it whole, or search without it") from None
-    mac, payload = data[:_MAC_BYTES], data[_MAC_BYTES:]
-    canonical = base64.urlsafe_b64encode(data).decode().rstrip("=")
-    if canonical != cursor or not hmac.compare_digest(mac, _mac(payload, query, key)):
-        raise InvalidQuery(
-            "the cursor belongs to another search or was changed; repeat its filters exactly"
-        )
-    _, expires_s, microseconds, tenant_id, event_id, since_us, until_us = json.loads(payload)
-    if now.timestamp() > expires_s:
-        raise InvalidQuery("the cursor is older than a day; search again without it")
-    position = Position(
-        timestamp=_moment(microseconds), tenant_id=tenant_id, event_id=str(uuid.UUID(event_id))
-    )
-    since = None if since_us is None else _moment(since_us)
-    until = None if until_us is None else _moment(until_us)
-    return replace(query, after=position, since=since, until=until)
-
-
-def _moment(microseconds: int) -> datetime:
-    return EARLIEST + timedelta(microseconds=microseconds)
-
-
-def fingerprint(query: EventQuery) -> bytes:
-    """Digest of the filters; limit and position are no filters."""
-    names = ("tenant_id", "status", "text", *_TEXT_FILTERS)
-    moments = [moment and timestamp_us(moment) for moment in (query.since, query.until)]
-    filters = [
-        query.period or moments,
-        [getattr(query, name) for name in names],
-        sorted(query.metadata.items()),
-    ]
-    return hashlib.sha256(json.dumps(filters).encode()).digest()
-
-
-def _mac(payload: bytes, query: EventQuery, key: bytes) -> bytes:
-    signed = b"audit-platform cursor\x00" + fingerprint(query) + payload
-    return hmac.digest(key, signed, "sha256")[:_MAC_BYTES]
 
 
 def _check_text(name: str, value: str | None) -> None:

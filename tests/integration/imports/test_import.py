@@ -6,36 +6,24 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
 from audit_platform.cli.import_session import ImportSession, import_session
 from audit_platform.errors import UnreadableFile
-from audit_platform.events.import_files import FileImport, ImportOptions
-from audit_platform.events.import_report import FileOutcome, FileReport, Rejection
-from audit_platform.events.mapping import rebuild
-from audit_platform.events.mapping_rules import load_mapping
+from audit_platform.events.import_edges import ImportOptions
+from audit_platform.events.import_report import FileOutcome, FileReport
 from audit_platform.events.stream import Consumer
 from audit_platform.settings import Settings
 from tests.conftest import Database, RedisSpace
 from tests.integration.imports.draining import draining
+from tests.integration.imports.prepared import Heard, prepare, rows_of
 
 pytestmark = pytest.mark.integration
-
-CLOUDTRAIL = Path(__file__).parents[4] / "shared" / "data" / "cloudtrail"
-
-
-@dataclass
-class Heard:
-    """What the callbacks of an import heard."""
-
-    rejections: list[Rejection] = field(default_factory=list[Rejection])
 
 
 def _import(
@@ -47,30 +35,8 @@ def _import(
     wait: bool = True,
 ) -> FileReport:
     with import_session(settings) as session:
-        moving = _prepare(session, path, heard)
+        moving = prepare(session, path, heard)
         return moving.run(ImportOptions(is_repeat=again, is_waiting=wait))
-
-
-def _prepare(session: ImportSession, path: Path, heard: Heard | None = None) -> FileImport:
-    return session.prepare(
-        path,
-        file_format=None,
-        mapping=None,
-        on_progress=lambda _: None,
-        on_rejection=(heard or Heard()).rejections.append,
-    )
-
-
-def _rows(database: Database) -> list[dict[str, Any]]:
-    with psycopg.connect(database.admin_url) as connection:
-        return (
-            connection.cursor(row_factory=dict_row)
-            .execute(
-                "select *, changes::text as changes, metadata::text as metadata, "
-                "context::text as context from audit.event_all order by timestamp, id"
-            )
-            .fetchall()
-        )
 
 
 def _ndjson(path: Path, count: int, *, start: int = 0) -> Path:
@@ -94,7 +60,7 @@ def test_history_gets_its_partitions_and_every_event_is_stored(
 
     assert (report.outcome, report.records, report.sent) == (FileOutcome.STORED, 2_500, 2_500)
     assert (report.new, report.duplicates, report.late, report.dead) == (2_500, 0, 0, 0)
-    assert len(_rows(database)) == 2_500
+    assert len(rows_of(database)) == 2_500
 
 
 def test_same_file_twice_adds_nothing_and_says_so(
@@ -110,7 +76,7 @@ def test_same_file_twice_adds_nothing_and_says_so(
 
     assert second.outcome is FileOutcome.ALREADY_IMPORTED
     assert (again.new, again.duplicates) == (0, 10)
-    assert len(_rows(database)) == 10
+    assert len(rows_of(database)) == 10
 
 
 def test_overlapping_files_store_each_event_once(
@@ -123,7 +89,7 @@ def test_overlapping_files_store_each_event_once(
         report = _import(settings, second)
 
     assert (report.new, report.duplicates) == (20, 10)
-    assert len(_rows(database)) == 50
+    assert len(rows_of(database)) == 50
 
 
 def test_bad_rows_are_named_and_the_others_stored(settings: Settings, tmp_path: Path) -> None:
@@ -180,7 +146,7 @@ def test_csv_and_parquet_give_the_same_events(
         from_parquet = _import(settings, tmp_path / "a.parquet")
 
     assert (from_csv.new, from_parquet.new, from_parquet.duplicates) == (2, 0, 2)
-    first, second = _rows(database)
+    first, second = rows_of(database)
     assert (first["tenant_id"], first["actor_type"], first["user_id"]) == ("acme", "admin", "7")
     assert (second["actor_type"], second["user_id"]) == ("user", None)
     assert json.loads(second["metadata"]) == {"colour": "blå"}
@@ -197,7 +163,7 @@ def test_events_that_the_queue_lost_are_sent_again(
         report = _import(settings, path)
 
     assert (report.new, report.duplicates) == (1_500, 0)
-    assert len(_rows(database)) == 1_500
+    assert len(rows_of(database)) == 1_500
 
 
 _KILLED_HALFWAY = """
@@ -238,7 +204,7 @@ def test_killed_import_continues_with_its_epoch(
     assert killed.returncode == -signal.SIGKILL
     assert state is not None
     assert 0 < state[1] < 5_000
-    rows = _rows(database)
+    rows = rows_of(database)
     assert (report.new, report.duplicates, len(rows)) == (5_000, 0, 5_000)
     assert {row["producer_epoch"] for row in rows} == {state[0]}
     assert sorted(row["producer_seq"] for row in rows) == list(range(1, 5_001))
@@ -294,38 +260,3 @@ def test_cut_off_file_keeps_what_was_read_and_says_where_it_ends(
 
     with pytest.raises(UnreadableFile, match=r"damaged after record [\d,]+"):
         _import(settings, path)
-
-
-@pytest.mark.skipif(not CLOUDTRAIL.is_dir(), reason="the folder shared/data/cloudtrail is absent")
-def test_every_cloudtrail_record_is_rebuilt_from_its_stored_row(
-    settings: Settings, database: Database
-) -> None:
-    files = sorted(CLOUDTRAIL.glob("*.json"))
-    mapping = load_mapping("cloudtrail")
-    originals: dict[str, Any] = {}
-    for path in files:
-        for record in json.loads(path.read_text(), **_exact)["Records"]:
-            originals[record["eventID"]] = record
-
-    with draining(settings), import_session(settings) as session:
-        first = [_prepare(session, path) for path in files]
-        for moving in first:
-            moving.send(is_repeat=False)
-        reports = [moving.settle() for moving in first]
-        twice = [_prepare(session, path).run(ImportOptions()) for path in files]
-
-    rows = _rows(database)
-    rebuilt = {
-        record["eventID"]: record
-        for record in (json.loads(rebuild(row, mapping), **_exact) for row in rows)
-    }
-    assert len(rows) == len(originals) == 2_900
-    assert rebuilt == originals
-    assert sum(report.new for report in reports) == 2_900
-    assert {report.outcome for report in twice} == {FileOutcome.ALREADY_IMPORTED}
-
-
-_exact: dict[str, Any] = {
-    "parse_int": lambda text: ("number", text),
-    "parse_float": lambda text: ("number", text),
-}

@@ -14,8 +14,9 @@ from audit_platform.db.queries import load_queries
 from audit_platform.errors import InvalidQuery
 from audit_platform.events.event import timestamp_us
 from audit_platform.events.identity import TAIL_BITS, mint
+from audit_platform.search.cursor import resume, sign_cursor
 from audit_platform.search.hot import Searcher
-from audit_platform.search.query import EventQuery, parameters, resume, sign_cursor
+from audit_platform.search.query import EventQuery, parameters
 from tests.conftest import Database
 
 pytestmark = pytest.mark.integration
