@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from pydantic import SecretStr
 
+from audit_platform.errors import WrongServerVersion
 from audit_platform.local.platform_secrets import PlatformSecrets
 from audit_platform.local.ports import claim_port
 from audit_platform.local.postgres import PostgresConfig
@@ -99,12 +100,14 @@ def make_plan(settings: Settings, secrets: PlatformSecrets, *, random: Random) -
 
     Raises:
         PortTaken: A port is in use; names the setting to change.
+        WrongServerVersion: The data directory has a cluster of another PostgreSQL version.
     """
     data_dir = Path(os.path.realpath(settings.data_dir))
     written = read_platform_env(data_dir)
     ports = _claim_ports(settings, written, random=random)
     postgres = redis = None
     if Service.POSTGRES in ports:
+        _refuse_other_version(data_dir, settings.postgres_version)
         postgres = PostgresConfig(
             data_dir=data_dir,
             port=ports[Service.POSTGRES],
@@ -192,6 +195,24 @@ def _claim_ports(
         settings.host, 0, setting="", service=Service.CODE_SERVER, taken=taken, random=random
     )
     return ports
+
+
+def _refuse_other_version(data_dir: Path, version: int) -> None:
+    """Refuse to start an empty cluster beside one that holds the events.
+
+    Raises:
+        WrongServerVersion: Names the version to set.
+    """
+    found = {
+        path.name.partition(".")[0].removeprefix("postgres-")
+        for path in data_dir.glob("postgres-*")
+    }
+    if found and str(version) not in found:
+        raise WrongServerVersion(
+            f"The events in {data_dir} are in PostgreSQL {min(found)}: set "
+            f"AUDIT_POSTGRES_VERSION={min(found)}, or AUDIT_DATA_DIR to a new directory.",
+            setting="AUDIT_POSTGRES_VERSION",
+        )
 
 
 def _redis_urls(settings: Settings, redis: RedisConfig | None) -> dict[str, str]:

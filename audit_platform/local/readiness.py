@@ -93,11 +93,26 @@ def wait_until(
         pause.wait(POLL_S)
 
 
+def explained(refused: StartRefused, children: Iterable[Child]) -> StartRefused:
+    """Name the cause behind a refusal: a child that ended or found the disk full, if there is one.
+
+    A service that is ours and does not answer is not a matter of its URL.
+    """
+    for child in children:
+        if not child.is_running or _found_disk_full(child):
+            return ended_early(child)
+    return refused
+
+
+def _found_disk_full(child: Child) -> bool:
+    return any("No space left on device" in line for line in tuple(child.last_lines))
+
+
 def ended_early(child: Child) -> StartRefused:
     """Say that a child ended during the start, with its last words."""
     child.finish_log()
-    lines = [line for line in child.last_lines if line.strip()]
-    if any("No space left on device" in line for line in lines):
+    lines = [line for line in tuple(child.last_lines) if line.strip()]
+    if _found_disk_full(child):
         return DiskFull(
             f"The disk is full ({child.spec.name} could not write): "
             "free space, or set AUDIT_DATA_DIR to another disk.",

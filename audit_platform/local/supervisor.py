@@ -31,6 +31,7 @@ from audit_platform.local.platform_secrets import load_or_make_secrets
 from audit_platform.local.prepare import prepare_database, prepare_partitions, prepare_queue
 from audit_platform.local.processes import Child, ChildSpec
 from audit_platform.local.readiness import (
+    explained,
     is_dagster_ready,
     is_port_open,
     refuse_unsafe_start,
@@ -141,6 +142,8 @@ class Platform:
             self._start_services(self._plan)
         except OSError as exc:
             raise state_files.refused_by_disk(data_dir, exc) from exc
+        except StartRefused as exc:
+            raise explained(exc, self._children.values()) from exc
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until UI, daemon and code location answer; then keep the processes alive.

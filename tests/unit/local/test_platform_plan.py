@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audit_platform.errors import StartRefused
+from audit_platform.errors import StartRefused, WrongServerVersion
 from audit_platform.local.platform_plan import PlatformPlan, Service, make_plan
 from audit_platform.local.platform_secrets import SECRETS_FILE, load_or_make_secrets
 from audit_platform.local.platform_state import write_platform_env
@@ -68,6 +68,15 @@ def test_urls_of_the_last_start_do_not_count_as_named_by_the_user(tmp_path: Path
     assert again.redis is not None
     assert again.postgres is not None
     assert again.given == frozenset()
+
+
+def test_cluster_of_another_version_is_not_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "postgres-16").mkdir()
+
+    with pytest.raises(WrongServerVersion, match="AUDIT_POSTGRES_VERSION=16"):
+        plan_of(tmp_path, postgres_version=18)
+
+    assert plan_of(tmp_path, postgres_version=16).postgres is not None
 
 
 def test_secrets_stay_the_same_from_start_to_start(tmp_path: Path) -> None:

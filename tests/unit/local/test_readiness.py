@@ -11,7 +11,12 @@ from audit_platform.errors import DiskFull, StartRefused
 from audit_platform.local.dagster_home import read_health
 from audit_platform.local.log_lines import LineFormat
 from audit_platform.local.processes import Child, ChildSpec
-from audit_platform.local.readiness import cause_among, is_port_open, wait_until
+from audit_platform.local.readiness import (
+    cause_among,
+    explained,
+    is_port_open,
+    wait_until,
+)
 from audit_platform.settings import environment_for_child
 
 LOADED = {"name": "x", "loadStatus": "LOADED", "locationOrLoadError": {"__typename": "Location"}}
@@ -56,6 +61,24 @@ def test_full_disk_of_a_child_names_the_setting(tmp_path: Path) -> None:
 
     with pytest.raises(DiskFull, match="AUDIT_DATA_DIR"):
         wait_for_never(child, 20)
+
+
+def test_refusal_is_explained_by_the_child_that_ended(tmp_path: Path) -> None:
+    gone = a_child(tmp_path, "raise ValueError('no shared memory')")
+    gone.wait(20)
+
+    refused = explained(StartRefused("PostgreSQL does not answer."), [gone])
+
+    assert "no shared memory" in refused.message
+
+
+def test_refusal_stands_while_every_child_is_well(tmp_path: Path) -> None:
+    child = a_child(tmp_path, "import time; time.sleep(600)")
+    refused = StartRefused("Redis is too old.")
+
+    assert explained(refused, [child]) is refused
+
+    child.kill()
 
 
 def test_silent_service_is_given_up_with_a_line(tmp_path: Path) -> None:
