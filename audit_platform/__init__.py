@@ -44,6 +44,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   mapping_rules.py          form and validation of a mapping file
   mapping_values.py         foreign values as columns take them (pure)
   mapping_identity.py       id of a foreign record's event (pure)
+  mapping_rebuild.py        a stored row back to its foreign record (pure)
   json_path.py              paths into JSON text that keep untouched bytes (pure)
   mappings/                 foreign formats as data, one .yaml each
   files.py                  import files as records: NDJSON, CSV, Parquet, CloudTrail, gzip
@@ -51,10 +52,9 @@ events/                     PATH 1: from the stream to PostgreSQL
   tables.py                 CSV and Parquet as one JSON object per row
   json_array.py             one large JSON array as its elements, in bounded memory
   import_files.py           the import of one file: read, map, send, wait for the ledger
+  import_edges.py           what an import needs from outside: queue, ledger, partitions
   import_ledger.py          how far each import came and what arrived
   import_report.py          what an import says while it runs and at its end (pure)
-  import_edges.py           What an import needs from outside, and how it is asked to run
-  mapping_rebuild.py        Stored events back into the foreign records they came from (pure)
 client/                     the producer SDK; imports neither Polars nor Dagster nor psycopg
   client.py                 AuditClient: `log()`, `flush()`, `close()`, `stats()`
   scope.py                  fields inherited inside `context()`
@@ -69,10 +69,10 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   process_hooks.py          drain at exit and on SIGTERM; a forked child starts afresh
   stats.py                  counts that add up
 search/                     questions about stored events
-  query.py                  filters and signed keyset cursor (pure)
+  query.py                  filters of a search (pure)
+  cursor.py                 signed keyset cursor (pure)
   hot.py                    searches in PostgreSQL, late rows included
   follow.py                 what a repeated search found that is new (pure)
-  cursor.py                 Where the next page of a search starts, signed (pure)
 retention/                  life of the partitions
   partition.py              names, bounds, what is due (pure)
   lifecycle.py              creates partitions by ATTACH; writers never wait
