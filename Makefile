@@ -84,7 +84,7 @@ check-imports: $(SYNCED) ## who may import whom
 
 .PHONY: check-sql
 check-sql: $(SYNCED) ## sqlfluff over queries and migrations
-	$(BIN)/sqlfluff lint --processes 2 --disable-progress-bar audit_platform
+	$(BIN)/sqlfluff lint --disable-progress-bar audit_platform
 
 .PHONY: check-style
 check-style: $(SYNCED) ## the checks of tests/architecture, those that need no service
