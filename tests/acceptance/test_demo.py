@@ -1,7 +1,10 @@
 """`audit-platform demo --exit` from nothing to its balance, as a user runs it."""
 
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +28,18 @@ DEMO_S = 240
 PROGRAM = Path(sys.executable).with_name("audit-platform")
 
 
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A directory that the user of PostgreSQL can reach when root tests; `tmp_path` is closed.
+
+    In a closed one the cluster would lie in /var/tmp and stay there after the test.
+    """
+    path = Path(tempfile.mkdtemp(prefix="audit-demo-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def run_demo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         (str(PROGRAM), "demo", "--exit", *arguments),
@@ -36,8 +51,8 @@ def run_demo(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_small_demo_accounts_for_every_id_and_leaves_no_process(tmp_path: Path) -> None:
-    completed = run_demo("--events", "5000", "--producers", "2", cwd=tmp_path)
+def test_a_small_demo_accounts_for_every_id_and_leaves_no_process(open_dir: Path) -> None:
+    completed = run_demo("--events", "5000", "--producers", "2", cwd=open_dir)
 
     output = " ".join(completed.stdout.split())
     assert completed.returncode == 0, completed.stdout + completed.stderr
@@ -45,7 +60,7 @@ def test_a_small_demo_accounts_for_every_id_and_leaves_no_process(tmp_path: Path
     assert "0 missing, 0 unexpected, 0 twice" in output
     assert "timestamp_in_future" in output
     assert completed.stderr == ""
-    assert [process.pid for process in psutil.process_iter() if _belongs(process, tmp_path)] == []
+    assert [process.pid for process in psutil.process_iter() if _belongs(process, open_dir)] == []
 
 
 def test_a_demo_that_is_asked_for_too_little_says_so(tmp_path: Path) -> None:
