@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from audit_platform.client import AuditClient
 from audit_platform.events.drain import run_drain
+from audit_platform.privacy.patterns import has_card_shape
 from audit_platform.search.hot import Searcher
 from audit_platform.search.query import EventQuery
 from audit_platform.settings import Settings
@@ -19,17 +20,17 @@ from audit_platform.settings import Settings
 pytestmark = pytest.mark.integration
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=30)
+# Secrets are masked on purpose (privacy/redact.py): no key may name one, no number be a card's.
+keys = st.text("xyz éß日\u202e.\"\\'$%{}", min_size=1, max_size=8)
 values = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-(10**40), 10**40)
+    | st.integers(-(10**40), 10**40).filter(lambda number: not has_card_shape(str(number)))
     | st.floats(allow_nan=False, allow_infinity=False)
     | text,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
     max_leaves=15,
 )
-# Names that redaction recognises are about another promise (privacy/redact.py).
-keys = st.text("abc éß日\u202e.\"\\'$%{}", min_size=1, max_size=8)
 objects = st.dictionaries(keys, values, max_size=5)
 
 
@@ -58,9 +59,11 @@ def test_any_json_comes_back_as_it_was_logged(
 
     found = _search(wired, tenant)
 
-    assert found == {
+    expected = {
         str(number): (metadata, label or None) for number, (metadata, label) in enumerate(logged)
     }
+    assert found.keys() == expected.keys()
+    assert [(found[key], expected[key]) for key in expected if found[key] != expected[key]] == []
 
 
 @pytest.fixture
