@@ -12,7 +12,9 @@ events/                     PATH 1: from the stream to PostgreSQL
   event.py                  AuditEvent: fields, limits, wire form (pure)
   identity.py               UUIDv7 from the event's own timestamp; ids of external sources (pure)
   policy.py                 durability classes, batching presets, shards (pure)
-  stream.py                 Redis Streams edge: append, backlog, read, claim, acknowledge
+  redis_edge.py             connections to Redis, keys, its errors as ours
+  stream.py                 Redis Streams edge: append, read, claim, acknowledge
+  backlog.py                Redis Streams edge of those who only look
   decode_batch.py           decodes a batch so that no entry stops a shard
   lines.py                  stream entries to lines; both entry formats (pure)
   wire_event.py             one event in canonical wire form, as decoded (pure)
@@ -145,6 +147,7 @@ local/                      everything embedded, the supervisor and the demo
   ports.py                  is a port free, which one to take
   binaries.py               bundled PostgreSQL and Redis, readable by whoever runs them
   postgres.py               embedded PostgreSQL: initialise, start, stop; never as root
+  unprivileged.py           who runs PostgreSQL when root starts it, and where
   redis.py                  embedded Redis: configure, start, stop
   dagster_home.py           Dagster's home directory and instance
   traffic.py                demo: who produces how much (pure)

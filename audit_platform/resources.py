@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from audit_platform.db.pool import OWNER_ROLE, Connection, connected
-from audit_platform.events.stream import Backlog
+from audit_platform.events.backlog import Backlog
 from audit_platform.settings import Settings, load_settings
 
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from audit_platform.db.pool import Connection, connected, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import AuditPlatformError, QueueError, QueueUnavailable
-from audit_platform.events.stream import Inspector
+from audit_platform.events.backlog import Inspector
 from audit_platform.retention.lifecycle import find_granted, read_runway
 from audit_platform.settings import Settings
 

@@ -4,6 +4,9 @@ This is the only module that reads the environment. Sources, the first that name
 arguments, environment, `.env` in the working directory, `platform.env` in the data directory
 (written by the running platform, so that commands and applications beside it find it), default.
 `ClientSettings` is what a producer needs; `Settings` adds what the server needs.
+
+Length: every setting stands in one list, so that a reader finds name, range, default and reason
+in one place.
 """
 
 import os
@@ -206,7 +209,10 @@ class Settings(ClientSettings):
     )
     # 5 n - 0.5 s: sensor ticks start on 5 s marks (measured, Dagster 1.13.27).
     sensor_block_ms: int = Field(
-        9_500, ge=0, le=50_000, description="length of a sensor tick that waits for events; its overhead is deducted"
+        9_500,
+        ge=0,
+        le=50_000,
+        description="length of a sensor tick that waits; its overhead is deducted",
     )
     partition_interval: Literal["hour", "day", "week", "month"] = Field(
         "day", description="range of one partition"

@@ -11,7 +11,8 @@ from itertools import islice
 
 import redis
 
-from audit_platform.events.stream import Appender, BatchEntry, Stamp, stream_key
+from audit_platform.events.redis_edge import stream_key
+from audit_platform.events.stream import Appender, BatchEntry, Stamp
 from audit_platform.local.traffic_catalogue import draw_request
 from audit_platform.local.traffic_records import records_of, to_columns, to_json
 from audit_platform.settings import Settings

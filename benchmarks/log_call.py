@@ -20,7 +20,7 @@ from pathlib import Path
 
 from audit_platform.client import AuditClient, Durability
 from audit_platform.local import redis
-from audit_platform.local.postgres import free_port
+from audit_platform.local.ports import any_free_port
 from audit_platform.local.redis import RedisConfig, RedisServer
 from audit_platform.settings import ClientSettings
 from benchmarks.figures import Figure, machine, percentile, print_figures, read_last, write_result
@@ -177,7 +177,7 @@ def _client(url: str) -> Iterator[AuditClient]:
 def _running_redis() -> Iterator[RedisServer]:
     with tempfile.TemporaryDirectory(prefix="audit-bench-") as folder:
         config = RedisConfig(
-            data_dir=Path(folder), port=free_port(), passwords=redis.new_passwords()
+            data_dir=Path(folder), port=any_free_port(), passwords=redis.new_passwords()
         )
         server = RedisServer(config)
         server.start()

@@ -16,10 +16,10 @@ from audit_platform.db import migrate
 from audit_platform.db.pool import Connection, connect
 from audit_platform.local import redis
 from audit_platform.local.binaries import postgres_bin
+from audit_platform.local.ports import any_free_port
 from audit_platform.local.postgres import (
     PostgresConfig,
     PostgresServer,
-    free_port,
     new_password,
     remove,
 )
@@ -61,7 +61,7 @@ def running_stack(**overrides: object) -> Iterator[Stack]:
     """
     directory = Path(tempfile.mkdtemp(prefix="audit-bench-"))
     directory.chmod(0o711)  # PostgreSQL runs as another user when root benchmarks
-    config = PostgresConfig(data_dir=directory, port=free_port(), password=new_password())
+    config = PostgresConfig(data_dir=directory, port=any_free_port(), password=new_password())
     database, queue = PostgresServer(config), _redis(directory)
     try:
         database.start()
@@ -78,7 +78,7 @@ def _redis(directory: Path) -> RedisServer:
     return RedisServer(
         RedisConfig(
             data_dir=directory / "redis",
-            port=free_port(),
+            port=any_free_port(),
             passwords=redis.new_passwords(),
             maxmemory_bytes=2 << 30,
         )

@@ -19,7 +19,8 @@ import pytest
 from audit_platform.db import migrate
 from audit_platform.db.pool import connect, connected
 from audit_platform.local import redis
-from audit_platform.local.postgres import PostgresConfig, PostgresServer, free_port, remove
+from audit_platform.local.ports import any_free_port
+from audit_platform.local.postgres import PostgresConfig, PostgresServer, remove
 from audit_platform.local.redis import RedisConfig, RedisServer, RedisUser
 from audit_platform.retention.lifecycle import ensure_ahead
 from audit_platform.settings import Settings, load_settings
@@ -88,7 +89,7 @@ def postgres_server(service_dir: Path) -> Iterator[PostgresServer]:
     """The PostgreSQL server of this test process; restart it after stopping it in a test."""
     config = PostgresConfig(
         data_dir=service_dir,
-        port=free_port(),
+        port=any_free_port(),
         password="admin",
         version=POSTGRES_VERSION,
         is_durable=False,
@@ -149,7 +150,7 @@ def database(template_database: PostgresServer) -> Iterator[Database]:
 def redis_server(service_dir: Path) -> Iterator[RedisServer]:
     """The Redis server of this test process, with the access rules of production."""
     config = RedisConfig(
-        data_dir=service_dir / "redis", port=free_port(), passwords=redis.new_passwords()
+        data_dir=service_dir / "redis", port=any_free_port(), passwords=redis.new_passwords()
     )
     server = RedisServer(config)
     server.start()

@@ -15,6 +15,7 @@ from typing import Final
 
 from audit_platform.db.pool import OWNER_ROLE, Connection, connected
 from audit_platform.errors import InvalidMapping
+from audit_platform.events.backlog import Backlog
 from audit_platform.events.file_format import FileFormat
 from audit_platform.events.files import detect_format
 from audit_platform.events.import_edges import ImportEdges
@@ -22,7 +23,7 @@ from audit_platform.events.import_files import FileImport
 from audit_platform.events.import_ledger import ImportLedger
 from audit_platform.events.import_report import ImportProgress, Rejection
 from audit_platform.events.mapping_rules import Mapping, load_mapping, shipped_mappings
-from audit_platform.events.stream import Appender, Backlog
+from audit_platform.events.stream import Appender
 from audit_platform.retention.lifecycle import ensure_partitions
 from audit_platform.retention.partition import PartitionBounds, bounds_for
 from audit_platform.settings import Settings

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from audit_platform.events.backlog import Backlog
 from audit_platform.events.import_ledger import ImportLedger
-from audit_platform.events.stream import Appender, Backlog
+from audit_platform.events.stream import Appender
 
 # About 64,000 events wait at most: 20 MB of Redis, three batches of the drain.
 MAX_BACKLOG_ENTRIES: Final = 64

@@ -27,12 +27,7 @@ from audit_platform.events.import_report import (
 )
 from audit_platform.events.mapping import MappedEvent, map_record
 from audit_platform.events.mapping_rules import Mapping
-from audit_platform.events.stream import (
-    MAX_ENTRY_BYTES,
-    MAX_EVENTS_PER_ENTRY,
-    BatchEntry,
-    Stamp,
-)
+from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY, BatchEntry, Stamp
 
 POLL_S: Final = 0.2
 # Events lost by the queue are sent again; more rounds than this mean that it keeps losing them.

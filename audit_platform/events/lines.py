@@ -14,12 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from audit_platform.events.reject import Reject, RejectReason
-from audit_platform.events.stream import (
-    ENTRY_VERSION,
-    MAX_EVENTS_PER_ENTRY,
-    Stamp,
-    StreamEntry,
-)
+from audit_platform.events.stream import ENTRY_VERSION, MAX_EVENTS_PER_ENTRY, Stamp, StreamEntry
 
 _STAMP_FIELDS: Final = (b"p", b"e", b"s")
 _MAX_PRODUCER_ID: Final = 2**31 - 1

@@ -1,7 +1,8 @@
 """Redis Streams edge: append, backlog, read, claim, acknowledge.
 
-Here: every Redis command of the event path, and the translation of its errors. Not here: what an
-entry means (`events/frame.py`), when to read or flush (`events/drain.py`, `client/sender.py`).
+Here: the Redis commands that move events. Not here: looking without taking (`events/backlog.py`),
+connections and errors (`events/redis_edge.py`), what an entry means (`events/frame.py`), when to
+read or flush (`events/drain.py`, `client/sender.py`).
 Guarantee: an entry leaves the stream only through `Consumer.ack_and_delete`, which callers use
 after the commit; nothing here trims a stream or deletes a consumer.
 
@@ -9,17 +10,13 @@ Source of the rules (group at 0, fixed consumer name, read order, MULTI around X
 delivery design, section 6, with measurements on Redis 6.2.14.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final, Self, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
 
 import redis
-from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
-from audit_platform.errors import GroupMissing, QueueError, QueueFull, QueueUnavailable
+from audit_platform.events.redis_edge import Edge, Reply, stream_key, text_of, translated
 
 GROUP: Final = "ingest"
 ENTRY_VERSION: Final = 1
@@ -27,8 +24,6 @@ MAX_EVENTS_PER_ENTRY: Final = 1_000
 MAX_ENTRY_BYTES: Final = 1 << 20
 CLAIM_MIN_IDLE_MS: Final = 60_000
 FIRST_ID: Final = "0-0"
-
-Reply = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,61 +59,7 @@ class BatchEntry:
     stamp: Stamp | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardBacklog:
-    """What waits in one shard."""
-
-    shard: int
-    last_id: str
-    length: int
-    oldest_ms: int | None = field(default=None)
-
-
-def stream_key(key_prefix: str, shard: int) -> str:
-    """Key of one shard's stream; the braces keep a shard's keys on one node of a Redis Cluster."""
-    return f"{key_prefix}:{{{shard}}}:events"
-
-
-class _Edge:
-    """A connection pool whose errors are ours; shared by the edges below."""
-
-    def __init__(self, url: str, *, key_prefix: str, timeout_ms: int) -> None:
-        self._key_prefix = key_prefix
-        # No retries inside the library: they would repeat XADD behind our back and hide an outage;
-        # our own loops retry, count and report.
-        self._redis: redis.Redis = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout_ms / 1000,
-            socket_connect_timeout=timeout_ms / 1000,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-            # No CLIENT SETINFO and no CLIENT MAINT_NOTIFICATIONS: the access rules do not grant
-            # them, and each connection would leave a refusal in the ACL log.
-            driver_info=None,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-
-    def ping(self) -> None:
-        """Ask Redis for a sign of life.
-
-        Raises:
-            QueueUnavailable: No answer in time.
-        """
-        with _translated():
-            self._redis.ping()
-
-    def close(self) -> None:
-        """Close all connections; calling it again does nothing."""
-        self._redis.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-
-class Appender(_Edge):
+class Appender(Edge):
     """The producer's edge: XADD."""
 
     def __init__(self, url: str, *, key_prefix: str, timeout_ms: int = 1_000) -> None:
@@ -138,7 +79,7 @@ class Appender(_Edge):
             QueueUnavailable: No reply; the entry may be in the stream or not. Send it again.
             QueueFull: Redis refuses writes.
         """
-        with _translated():
+        with translated():
             added = self._redis.xadd(
                 stream_key(self._key_prefix, entry.shard), cast("Any", _batch_fields(entry))
             )
@@ -151,7 +92,7 @@ class Appender(_Edge):
             QueueUnavailable: No reply; any of them may be in the stream. Send all again.
             QueueFull: Redis refuses writes; a first part may be in the stream. Send all again.
         """
-        with _translated(), self._redis.pipeline(transaction=False) as pipe:
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
             for entry in entries:
                 pipe.xadd(
                     stream_key(self._key_prefix, entry.shard), cast("Any", _batch_fields(entry))
@@ -160,14 +101,14 @@ class Appender(_Edge):
 
     def append_event(self, shard: int, event_json: bytes) -> str:
         """Append one event as an entry of its own, as a foreign producer would; returns its id."""
-        with _translated():
+        with translated():
             added = self._redis.xadd(
                 stream_key(self._key_prefix, shard), cast("Any", {"event": event_json})
             )
         return cast("bytes", added).decode()
 
 
-class Consumer(_Edge):
+class Consumer(Edge):
     """The drain's edge of one shard."""
 
     def __init__(self, url: str, *, key_prefix: str, shard: int, block_ms: int = 1_000) -> None:
@@ -187,7 +128,7 @@ class Consumer(_Edge):
 
     def ensure_group(self) -> None:
         """Create stream and group at 0 where missing; at `$`, waiting entries would be lost."""
-        with _translated():
+        with translated():
             try:
                 self._redis.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
             except redis.ResponseError as exc:
@@ -211,7 +152,7 @@ class Consumer(_Edge):
         return self._read_group(">", count, block_ms or None)
 
     def _read_group(self, after: str, count: int, block_ms: int | None) -> list[StreamEntry]:
-        with _translated():
+        with translated():
             reply: Reply = self._redis.xreadgroup(
                 GROUP, self._name, {self.stream: after}, count=count, block=block_ms
             )
@@ -223,18 +164,18 @@ class Consumer(_Edge):
         The cursor `0-0` means that all were seen. Entries deleted meanwhile come without an id
         from Redis 6.2 and are left to `read_pending`, which names them.
         """
-        with _translated():
+        with translated():
             reply: Reply = self._redis.xautoclaim(
                 self.stream, GROUP, self._name, CLAIM_MIN_IDLE_MS, start_id=cursor, count=count
             )
         claimed = [pair for pair in reply[1] if pair[0] is not None]
-        return _text(reply[0]), _entries(claimed)
+        return text_of(reply[0]), _entries(claimed)
 
     def refresh(self, entry_ids: Sequence[str]) -> None:
         """Reset the idle time of entries that are still being worked on."""
         if not entry_ids:
             return
-        with _translated():
+        with translated():
             self._redis.xclaim(
                 self.stream, GROUP, self._name, 0, cast("Any", list(entry_ids)), justid=True
             )
@@ -243,144 +184,21 @@ class Consumer(_Edge):
         """Acknowledge and delete entries in one atomic step; call it after the commit only."""
         if not entry_ids:
             return
-        with _translated(), self._redis.pipeline(transaction=True) as pipe:
+        with translated(), self._redis.pipeline(transaction=True) as pipe:
             pipe.xack(self.stream, GROUP, *entry_ids)
             pipe.xdel(self.stream, *entry_ids)
             pipe.execute()
 
     def length(self) -> int:
         """Entries in the stream, pending ones included."""
-        with _translated():
+        with translated():
             return cast("int", self._redis.xlen(self.stream))
 
     def pending_count(self) -> int:
         """Entries that were delivered and not acknowledged."""
-        with _translated():
+        with translated():
             summary: Reply = self._redis.xpending(self.stream, GROUP)
         return int(summary["pending"])
-
-
-class Backlog(_Edge):
-    """The sensor's edge: looks at streams without taking from them."""
-
-    def __init__(self, url: str, *, key_prefix: str, block_ms: int = 10_000) -> None:
-        """Connect lazily.
-
-        Args:
-            url: Redis URL of the sensor.
-            key_prefix: First part of every key.
-            block_ms: Longest block that `wait` will be asked for.
-        """
-        super().__init__(url, key_prefix=key_prefix, timeout_ms=block_ms + 5_000)
-
-    def state(self, shard: int) -> ShardBacklog:
-        """Look at one shard: last id ever given, then length, so that nothing slips in between."""
-        key = stream_key(self._key_prefix, shard)
-        with _translated():
-            try:
-                info: Reply = self._redis.xinfo_stream(key)
-            except redis.ResponseError as exc:
-                if "no such key" not in str(exc):
-                    raise
-                return ShardBacklog(shard=shard, last_id=FIRST_ID, length=0)
-        first = info["first-entry"]
-        return ShardBacklog(
-            shard=shard,
-            last_id=_text(info["last-generated-id"]),
-            length=int(info["length"]),
-            oldest_ms=int(_text(first[0]).partition("-")[0]) if first else None,
-        )
-
-    def wait(self, last_ids: Mapping[int, str], block_ms: int) -> bool:
-        """Wait until any of the shards gets an entry after the given id; False when none came.
-
-        Never pass `$`: it does not see entries that wait already (measured).
-        """
-        keys = {stream_key(self._key_prefix, shard): last for shard, last in last_ids.items()}
-        with _translated():
-            return bool(self._redis.xread(cast("Any", keys), count=1, block=max(block_ms, 1)))
-
-    def is_drained_up_to(self, shard: int, entry_id: str) -> bool:
-        """Whether every entry up to an id has left the stream, that is: was committed."""
-        key = stream_key(self._key_prefix, shard)
-        with _translated():
-            try:
-                info: Reply = self._redis.xinfo_stream(key)
-            except redis.ResponseError as exc:
-                if "no such key" not in str(exc):
-                    raise
-                return True
-        first = info["first-entry"]
-        return not first or _id_order(_text(first[0])) > _id_order(entry_id)
-
-
-class Inspector(_Edge):
-    """The janitor's edge: reads the server's policy and access rules, changes nothing."""
-
-    def __init__(self, url: str, *, key_prefix: str, timeout_ms: int = 2_000) -> None:
-        """Connect lazily.
-
-        Args:
-            url: Redis URL of the janitor.
-            key_prefix: First part of every key.
-            timeout_ms: Longest wait for one reply.
-        """
-        super().__init__(url, key_prefix=key_prefix, timeout_ms=timeout_ms)
-
-    def configuration(self, name: str) -> str:
-        """Value of one configuration parameter, empty if the server has none of that name."""
-        with _translated():
-            reply: Reply = self._redis.config_get(name)
-        return next((_text(value) for value in reply.values()), "")
-
-    def version(self) -> tuple[int, ...]:
-        """Version of the server, for example (6, 2, 14)."""
-        with _translated():
-            reply: Reply = self._redis.info("server")
-        return tuple(
-            int(part) for part in _text(reply["redis_version"]).split(".") if part.isdigit()
-        )
-
-    def commands_of(self, user: str) -> frozenset[str] | None:
-        """Command rules of one user, as `-@all` or `+xadd`; None if there is none or it is off."""
-        with _translated():
-            rules: Reply = self._redis.acl_getuser(user)
-        if not rules or not rules["enabled"]:
-            return None
-        return frozenset((*rules["categories"], *rules["commands"]))
-
-    def has_group(self, shard: int) -> bool:
-        """Whether the shard's stream has the consumer group."""
-        key = stream_key(self._key_prefix, shard)
-        with _translated():
-            try:
-                groups: Reply = self._redis.xinfo_groups(key)
-            except redis.ResponseError as exc:
-                if "no such key" not in str(exc):
-                    raise
-                return False
-        return any(_text(group["name"]) == GROUP for group in groups)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn errors of the library into ours, once."""
-    try:
-        yield
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
-        raise QueueUnavailable from exc
-    except redis.ResponseError as exc:
-        text = str(exc)
-        # The library cuts a code that it knows off the text and keeps it apart.
-        code = exc.status_code or text.partition(" ")[0]
-        if code == "NOGROUP" or "UNBLOCKED" in text:
-            raise GroupMissing from exc
-        if code in {"OOM", "MISCONF", "NOREPLICAS"}:
-            raise QueueFull from exc
-        if code in {"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN"}:
-            raise QueueUnavailable from exc
-        message = f"Redis refused a command ({code}). Check the server and its ACL users."
-        raise QueueError(message) from exc
 
 
 def _batch_fields(entry: BatchEntry) -> dict[str, bytes | int]:
@@ -407,14 +225,5 @@ def _only_stream(reply: Reply) -> list[Any]:
 
 def _entries(pairs: Sequence[Any]) -> list[StreamEntry]:
     return [
-        StreamEntry(entry_id=_text(entry_id), fields=fields or {}) for entry_id, fields in pairs
+        StreamEntry(entry_id=text_of(entry_id), fields=fields or {}) for entry_id, fields in pairs
     ]
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _id_order(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)

@@ -21,7 +21,7 @@ import psutil
 from audit_platform.db.pool import connected
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import AuditPlatformError, NotRunning, StartRefused
-from audit_platform.events.stream import Backlog
+from audit_platform.events.backlog import Backlog
 from audit_platform.local import platform_state, postgres
 from audit_platform.local.platform_plan import Service
 from audit_platform.retention.lifecycle import read_runway

@@ -7,7 +7,7 @@ it to another program and then says so.
 """
 
 import socket
-from random import Random
+from random import Random, SystemRandom
 from typing import Final
 
 from audit_platform.errors import PortTaken
@@ -62,6 +62,15 @@ def free_port(host: str, *, taken: set[int], random: Random) -> int:
         "set AUDIT_HOST or the ports."
     )
     raise PortTaken(message, setting="AUDIT_HOST")
+
+
+def any_free_port() -> int:
+    """Choose a free port on loopback for a server that starts now, as tests and benchmarks do.
+
+    Raises:
+        PortTaken: `TRIES` ports in a row were in use.
+    """
+    return free_port("127.0.0.1", taken=set(), random=SystemRandom())
 
 
 def claim_port(

@@ -10,13 +10,10 @@ Source of the memory and write settings: features design, section 4 (embedded se
 """
 
 import os
-import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -26,11 +23,9 @@ from typing import Final
 from urllib.parse import quote
 
 from audit_platform.errors import DiskFull, StartRefused
-from audit_platform.local import binaries
+from audit_platform.local import binaries, unprivileged
 
 ADMIN: Final = "audit_admin"
-_UNPRIVILEGED: Final = ("postgres", "nobody")
-_SHARED_ROOT: Final = Path("/var/tmp/audit-platform")  # noqa: S108 - outlives reboots, owned per user below
 
 SERVER_SETTINGS: Final = {
     "shared_buffers": "256MB",
@@ -100,9 +95,9 @@ def place(config: PostgresConfig) -> PostgresPlace:
     if os.geteuid() != 0:
         cluster.mkdir(mode=0o700, exist_ok=True)
         return PostgresPlace(bin_dir=bin_dir, cluster=cluster, user=None, uid=None, gid=None)
-    account = _unprivileged_account()
-    cluster = _reachable_cluster(cluster, account)
-    shared = _own_directory(_SHARED_ROOT / f"uid-{account.pw_uid}", account)
+    account = unprivileged.account()
+    cluster = unprivileged.reachable_directory(cluster, account)
+    shared = unprivileged.shared_directory(account)
     return PostgresPlace(
         bin_dir=binaries.reachable_copy(bin_dir, uid=account.pw_uid, into=shared),
         cluster=cluster,
@@ -237,55 +232,6 @@ def remove(config: PostgresConfig) -> None:
     shutil.rmtree(place(config).cluster, ignore_errors=True)
 
 
-def free_port(low: int = 20_000, high: int = 32_000) -> int:
-    """Find a port below the ephemeral range that nobody listens on now."""
-    for _ in range(200):
-        port = low + secrets.randbelow(high - low)
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    message = f"no free port between {low} and {high}: close some programs"
-    raise StartRefused(message)
-
-
-def _unprivileged_account() -> pwd.struct_passwd:
-    for name in _UNPRIVILEGED:
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    message = (
-        "PostgreSQL does not run as root, and neither user postgres nor nobody exists: "
-        "run as another user"
-    )
-    raise StartRefused(message)
-
-
-def _reachable_cluster(cluster: Path, account: pwd.struct_passwd) -> Path:
-    """The wished directory if its user can reach it, else one below /var/tmp, linked from there."""
-    if binaries.is_reachable(cluster.parent, account.pw_uid):
-        return _own_directory(cluster, account)
-    pointer = cluster.with_suffix(".elsewhere")
-    if pointer.exists():
-        return Path(pointer.read_text().strip())
-    base = _own_directory(_SHARED_ROOT / f"uid-{account.pw_uid}", account)
-    elsewhere = Path(tempfile.mkdtemp(prefix=f"{cluster.name}-", dir=base))
-    os.chown(elsewhere, account.pw_uid, account.pw_gid)
-    pointer.write_text(f"{elsewhere}\n")
-    return elsewhere
-
-
-def _own_directory(path: Path, account: pwd.struct_passwd) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    path.mkdir(exist_ok=True, mode=0o700)
-    if path.stat().st_uid != account.pw_uid:
-        os.chown(path, account.pw_uid, account.pw_gid)
-    return path
-
-
 def _clear(cluster: Path) -> None:
     """Remove what an interrupted `initdb` left."""
     for leftover in cluster.iterdir():
@@ -337,7 +283,6 @@ def _write_as(where: PostgresPlace, path: Path, text: str) -> None:
 
 
 def _wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
-
     deadline, pause = time.monotonic() + timeout_s, threading.Event()
     while not condition() and time.monotonic() < deadline:
         pause.wait(0.05)

@@ -80,7 +80,8 @@ def prepare_queue(plan: PlatformPlan) -> None:
         ServiceUnreachable: No answer, or the login was refused.
         WrongServerVersion: Redis before 6.2.
     """
-    from audit_platform.events.stream import Consumer, Inspector  # noqa: PLC0415
+    from audit_platform.events.backlog import Inspector  # noqa: PLC0415
+    from audit_platform.events.stream import Consumer  # noqa: PLC0415
 
     settings, url = plan.settings, plan.values["redis_janitor_url"]
     with _queue_errors(url):

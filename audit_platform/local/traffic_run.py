@@ -15,8 +15,8 @@ from typing import Final, Self
 
 from audit_platform.db.pool import Connection, connect
 from audit_platform.errors import AuditPlatformError
+from audit_platform.events.backlog import Backlog
 from audit_platform.events.dead_letter import DeadLetterVault
-from audit_platform.events.stream import Backlog
 from audit_platform.local.traffic import TrafficPlan, jobs_of, live_jobs
 from audit_platform.local.traffic_balance import Balance, compare
 from audit_platform.local.traffic_found import (

@@ -10,8 +10,8 @@ from typing import Any, Final
 import dagster as dg
 
 from audit_platform.db.pool import Connection, translated
+from audit_platform.events.backlog import Backlog, ShardBacklog
 from audit_platform.events.lease import LeaseRow, read_leases
-from audit_platform.events.stream import Backlog, ShardBacklog
 from audit_platform.jobs.ingest import DRAIN_OP, INGEST_JOB, SHARD_TAG
 from audit_platform.sensors.decision import LeaseState, RunInFlight, RunStage, ShardState
 

@@ -14,7 +14,7 @@ import dagster as dg
 
 from audit_platform.db.pool import Connection
 from audit_platform.errors import AuditPlatformError
-from audit_platform.events.stream import Backlog, ShardBacklog
+from audit_platform.events.backlog import Backlog, ShardBacklog
 from audit_platform.jobs.ingest import (
     DRAIN_OP,
     INGEST_JOB,

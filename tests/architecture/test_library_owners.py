@@ -27,7 +27,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "psycopg.sql": ("db/", "retention/lifecycle.py", "events/merge_rows.py"),
     "psycopg2": (),
     "psycopg_pool": (),
-    "redis": ("events/stream.py",),
+    "redis": ("events/redis_edge.py", "events/stream.py"),
     "sqlalchemy": ("db/migrations/",),
     "typer": ("cli/",),
 }

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from audit_platform.db import migrate
-from audit_platform.local.postgres import PostgresConfig, PostgresServer, free_port, remove
+from audit_platform.local.ports import any_free_port
+from audit_platform.local.postgres import PostgresConfig, PostgresServer, remove
 from tests.architecture import data_document, env_example
 from tests.architecture.source_tree import ROOT
 
@@ -23,7 +24,9 @@ def _data_document() -> str:
     with tempfile.TemporaryDirectory(prefix="audit-docs-") as directory:
         place = Path(directory)
         place.chmod(0o711)  # the server does not run as root
-        config = PostgresConfig(data_dir=place, port=free_port(), password="docs", is_durable=False)
+        config = PostgresConfig(
+            data_dir=place, port=any_free_port(), password="docs", is_durable=False
+        )
         server = PostgresServer(config)
         server.start()
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from audit_platform.client import AuditClient, BreakerState, ClientStats, DropReason, Durability
 from audit_platform.local import redis
-from audit_platform.local.postgres import free_port
+from audit_platform.local.ports import any_free_port
 from audit_platform.local.redis import RedisConfig, RedisServer
 from tests.contract.client.cli_stream import read_stream
 
@@ -27,7 +27,7 @@ NO_NETWORK_S = 1.5
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     """A server of this test alone, since it is stopped."""
-    config = RedisConfig(data_dir=tmp_path, port=free_port(), passwords=redis.new_passwords())
+    config = RedisConfig(data_dir=tmp_path, port=any_free_port(), passwords=redis.new_passwords())
     started = RedisServer(config)
     started.start()
     yield started

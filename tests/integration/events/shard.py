@@ -13,7 +13,8 @@ import redis
 
 from audit_platform.events.dead_letter import DeadLetterVault
 from audit_platform.events.drain import run_drain
-from audit_platform.events.stream import GROUP, stream_key
+from audit_platform.events.redis_edge import stream_key
+from audit_platform.events.stream import GROUP
 from audit_platform.events.tally import DrainReport, DrainSummary
 from audit_platform.settings import Settings
 from tests.conftest import KEY, Database, RedisSpace

@@ -4,7 +4,7 @@ import pytest
 
 from audit_platform.errors import GroupMissing, QueueUnavailable
 from audit_platform.events.stream import Consumer
-from audit_platform.local.postgres import free_port
+from audit_platform.local.ports import any_free_port
 from tests.conftest import RedisSpace
 
 pytestmark = pytest.mark.integration
@@ -39,7 +39,7 @@ def test_the_group_can_be_made_twice_and_begins_at_the_first_entry(
 
 
 def test_a_server_that_does_not_answer_is_worth_a_retry(redis_space: RedisSpace) -> None:
-    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    nowhere = f"redis://127.0.0.1:{any_free_port()}/0"
 
     with (
         _consumer(nowhere, redis_space) as consumer,
