@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-#? ARGS           options handed to `audit-platform`, e.g. make demo ARGS=--exit
+#? ARGS           options of demo, up and bench, e.g. make demo ARGS=--exit
 ARGS ?=
 #? TESTS          what `make test` runs: paths, or -k and -m expressions
 TESTS ?= -m "not chaos"
@@ -15,8 +15,6 @@ TESTS ?= -m "not chaos"
 WORKERS ?= 2
 #? CHAOS          what `make chaos` runs
 CHAOS ?= -m chaos
-#? BENCH          scripts that `make bench` runs, one question each
-BENCH ?= $(sort $(wildcard benchmarks/*.py))
 #? PYTHON         a Python 3.11; found on the PATH and among pyenv's versions
 PYTHON ?= $(shell .ci/find-python)
 #? UV             uv to use; default: the machine's, otherwise .uv/bin/uv
@@ -49,7 +47,7 @@ up: $(SYNCED) ## start PostgreSQL, Redis and Dagster in the foreground; Ctrl-C s
 
 .PHONY: test
 test: $(SYNCED) ## every test but the chaos tier, in random order
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 .PHONY: e2e
 e2e: $(SYNCED) ## the real stack from outside: daemon, code server, webserver, GraphQL
@@ -61,7 +59,7 @@ chaos: $(SYNCED) ## processes killed at every named point, many times
 
 .PHONY: bench
 bench: $(SYNCED) ## figures of the call, the drain against \copy, and the latency
-	for script in $(BENCH); do $(BIN)/python "$$script"; done
+	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: check
 check: check-format check-lint check-types check-imports check-sql check-style ## what CI runs before the tests
