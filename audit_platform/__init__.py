@@ -59,6 +59,8 @@ events/                     PATH 1: from the stream to PostgreSQL
   import_report.py          what an import says while it runs and at its end (pure)
 client/                     the producer SDK; imports neither Polars nor Dagster nor psycopg
   client.py                 AuditClient: `log()`, `flush()`, `close()`, `stats()`
+  core.py                   what a forked child makes anew: buffer, sender, events
+  frozen.py                 arguments of a call, copied as they are
   scope.py                  fields inherited inside `context()`
   fields.py                 arguments of `log()`: names, types, values (pure)
   snapshot.py               arguments to the bytes of one event: checked, redacted, fixed

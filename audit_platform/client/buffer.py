@@ -8,13 +8,14 @@ count and append.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Condition, Lock
 from time import monotonic
 from typing import Final
 
-from audit_platform.client.lane import Lane, Run
+from audit_platform.client.frozen import Frozen
+from audit_platform.client.lane import Lane, Record, Run
 from audit_platform.client.stats import DropReason
 from audit_platform.events.policy import BatchPolicy, Durability
 
@@ -61,8 +62,8 @@ class Buffer:
         self._is_closing = self._is_abandoned = False
         self._deadline_s = float("inf")
 
-    def put(self, shard: int, payload: bytes, durability: Durability) -> None:
-        """Take one event, or count it as dropped; never waits for room."""
+    def put(self, shard: int, payload: bytes | Frozen, durability: Durability) -> None:
+        """Take one event, or the call it will be made of, or drop it; never waits for room."""
         size = len(payload)
         with self._lock:
             lane = self._lanes[shard]
@@ -84,6 +85,38 @@ class Buffer:
             if self._queued >= self._wake_at:
                 self._wake_at = _NEVER
                 self._work.notify()
+
+    def frozen_count(self, shard: int) -> int:
+        """Calls of one shard that are no events yet; an unlocked look."""
+        return len(self._lanes[shard].frozen)
+
+    def take_frozen(self, limit: int) -> list[tuple[Lane, Record]]:
+        """Take the oldest calls that are no events yet, for `settle`; nobody else gets them."""
+        taken: list[tuple[Lane, Record]] = []
+        with self._lock:
+            for lane in self._lanes:
+                while lane.frozen and len(taken) < limit:
+                    record = lane.frozen.popleft()
+                    if record.payload is not None:
+                        taken.append((lane, record))
+        return taken
+
+    def settle(self, made: Iterable[tuple[Lane, Record, bytes | None]]) -> None:
+        """Put the bytes of events in the place of their calls; None drops one as invalid."""
+        with self._lock:
+            for lane, record, payload in made:
+                if record.payload is None or self._is_abandoned:
+                    continue  # given up meanwhile, and counted then
+                if payload is None:
+                    self._bytes -= record.size_bytes
+                    self._events -= 1
+                    self._queued -= 1
+                    self._dropped[DropReason.INVALID, record.durability] += 1
+                    lane.give_up(record)
+                    self._settled.notify_all()
+                else:
+                    self._bytes += len(payload) - record.size_bytes
+                    record.payload, record.size_bytes = payload, len(payload)
 
     def _make_room(self, size: int, durability: Durability) -> None:
         """Shed the oldest `best_effort` events for a `standard` one, as many as it needs."""

@@ -11,77 +11,22 @@ forked children.
 # Loaded here, not by the first connection: a fork while the sender thread imports it would leave
 # the child with an import lock that nobody gives back (seen in a test, Python 3.11).
 import encodings.idna  # noqa: F401  # pyright: ignore[reportUnusedImport]
-import hashlib
 import logging
-import random
-import secrets
-import socket
-import sys
-from collections import Counter
+import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from pathlib import PurePath
-from threading import Lock
-from typing import Any, Final, Self, Unpack, cast
+from typing import Any, Self, Unpack, cast
 
 from audit_platform.client import process_hooks
-from audit_platform.client.buffer import Buffer
+from audit_platform.client.core import MAX_WAITING_CALLS, ClientCore
 from audit_platform.client.fields import EventArguments, EventRecord
+from audit_platform.client.frozen import freeze
 from audit_platform.client.scope import Scope, current_scope, entered
-from audit_platform.client.sender import Sender
-from audit_platform.client.snapshot import Snapshots
 from audit_platform.client.stats import ClientStats
-from audit_platform.errors import InvalidEvent
-from audit_platform.events.event import MAX_EVENT_BYTES
-from audit_platform.events.identity import TAIL_BITS
-from audit_platform.events.policy import batch_policy, shard_of
-from audit_platform.events.stream import Appender
-from audit_platform.privacy.redact import Redactor
+from audit_platform.events.policy import Durability, shard_of
 from audit_platform.settings import ClientSettings, load_client_settings
 
 logger = logging.getLogger(__name__)
-
-_EPOCH_BITS: Final = 63
-
-
-def producer_id_of(name: str, slot: int) -> int:
-    """Number a producer: 31 bits of SHA-256 over its name and process slot."""
-    digest = hashlib.sha256(f"{name}\x1f{slot}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
-
-
-class _Core:
-    """Everything that must not be shared with a parent process."""
-
-    def __init__(self, settings: ClientSettings) -> None:
-        self.buffer = Buffer(
-            shards=settings.shards,
-            max_events=settings.buffer_events,
-            max_bytes=settings.buffer_bytes,
-            new_epoch=_new_epoch,
-        )
-        self.sender = Sender(
-            buffer=self.buffer,
-            policy=batch_policy(
-                settings.batch_preset,
-                size=settings.batch_size,
-                interval_ms=settings.batch_interval_ms,
-            ),
-            producer_id=producer_id_of(settings.producer_name or _default_name(), 0),
-            connect=lambda: _connect(settings),
-        )
-        # An own generator: an application that seeds the global one must not repeat our ids.
-        tails = random.Random(secrets.randbits(256))  # noqa: S311 - unique, not secret
-        self.snapshots = Snapshots(
-            tenant_id=settings.tenant_id,
-            source=settings.source,
-            context=_process_context(settings),
-            redactor=Redactor(secret_keys=settings.redact_keys),
-            tail74=lambda: tails.getrandbits(TAIL_BITS),
-            max_event_bytes=MAX_EVENT_BYTES,
-        )
-        self.rejected: Counter[str] = Counter()
-        self.reject_lock = Lock()
 
 
 class AuditClient:
@@ -107,7 +52,7 @@ class AuditClient:
         """
         self._settings = settings or load_client_settings()
         self._shards = self._settings.shards
-        self._core = _Core(self._settings)
+        self._core = ClientCore(self._settings)
         process_hooks.register(self, handle_sigterm=handle_sigterm)
 
     @classmethod
@@ -132,7 +77,7 @@ class AuditClient:
             action: What was done, in dotted or snake form: `user.suspend`.
             **arguments: See `EventArguments`.
         """
-        self._log(self._core, action, cast("Mapping[str, object]", arguments))
+        self._log(self._core, action, cast("dict[str, object]", arguments))
 
     def log_many(self, events: Iterable[EventRecord]) -> None:
         """Log the events of a set-based change; each is accepted or rejected by itself.
@@ -146,19 +91,37 @@ class AuditClient:
                 arguments = dict(cast("Mapping[str, object]", event))
                 self._log(core, arguments.pop("action", ""), arguments)
         except Exception as exc:  # noqa: BLE001 - a public call never raises; counted and logged
-            self._reject(core, exc)
+            core.reject(exc)
 
-    def _log(self, core: _Core, action: object, arguments: Mapping[str, object]) -> None:
+    def _log(self, core: ClientCore, action: object, arguments: dict[str, object]) -> None:
         try:
-            tenant_id, durability, payload = core.snapshots.snapshot(
-                action, arguments, current_scope()
-            )
-            shard = shard_of(tenant_id, self._shards) if self._shards > 1 else 0
-            core.buffer.put(shard, payload, durability)
+            scope = current_scope()
+            if not self._keep_call(core, action, arguments, scope):
+                tenant_id, durability, payload = core.snapshots.snapshot(action, arguments, scope)
+                shard = shard_of(tenant_id, self._shards) if self._shards > 1 else 0
+                core.buffer.put(shard, payload, durability)
             if not core.sender.is_started:
                 core.sender.ensure_started()
         except Exception as exc:  # noqa: BLE001 - a public call never raises; counted and logged
-            self._reject(core, exc)
+            core.reject(exc)
+
+    def _keep_call(
+        self, core: ClientCore, action: object, arguments: dict[str, object], scope: Scope | None
+    ) -> bool:
+        """Copy the call for the sender; False when it has to become an event here."""
+        durability = arguments.pop("durability", Durability.STANDARD)
+        if type(durability) is Durability:
+            shard = 0
+            if self._shards > 1:
+                tenant_id = core.snapshots.tenant_of(arguments, scope)
+                shard = shard_of(tenant_id, self._shards) if type(tenant_id) is str else -1
+            if shard >= 0 and core.buffer.frozen_count(shard) < MAX_WAITING_CALLS:
+                call = freeze(action, arguments, scope, now_us=time.time_ns() // 1000)
+                if call is not None:
+                    core.buffer.put(shard, call, durability)
+                    return True
+        arguments["durability"] = durability
+        return False
 
     @contextmanager
     def context(self, **values: object) -> Generator[None]:
@@ -178,7 +141,7 @@ class AuditClient:
         try:
             return core.snapshots.scope(parent, values)
         except Exception as exc:  # noqa: BLE001 - a public call never raises; counted and logged
-            self._reject(core, exc)
+            core.reject(exc)
             return parent or core.snapshots.root
 
     def flush(self, timeout_s: float = 5) -> bool:
@@ -211,8 +174,9 @@ class AuditClient:
         process_hooks.unregister(self)
 
     def stats(self) -> ClientStats:
-        """Look at the counters; cheap enough for a health check."""
+        """Look at the counters; calls that still wait are judged first, which takes some ms."""
         core = self._core
+        core.make_events()
         counts = core.buffer.counts()
         with core.reject_lock:
             rejected = dict(core.rejected)
@@ -230,48 +194,10 @@ class AuditClient:
 
     def restart_after_fork(self) -> None:
         """Start afresh in a forked child; the parent sends what the parent buffered."""
-        self._core = _Core(self._settings)
+        self._core = ClientCore(self._settings)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-    def _reject(self, core: _Core, exc: Exception) -> None:
-        """Count a call that could not become an event; log the first of its kind."""
-        kind = exc.field.partition(".")[0] if isinstance(exc, InvalidEvent) else "internal"
-        with core.reject_lock:
-            core.rejected[kind] += 1
-            is_first = core.rejected[kind] == 1
-        if is_first and isinstance(exc, InvalidEvent):
-            logger.warning("audit event rejected: %s (further ones are only counted)", exc.message)
-        elif is_first:
-            logger.warning("audit event rejected by an unexpected error", exc_info=exc)
-
-
-def _new_epoch() -> int:
-    return secrets.randbits(_EPOCH_BITS) or 1
-
-
-def _connect(settings: ClientSettings) -> Appender:
-    return Appender(
-        settings.redis_url.get_secret_value(),
-        key_prefix=settings.key_prefix,
-        timeout_ms=settings.redis_timeout_ms,
-    )
-
-
-def _default_name() -> str:
-    program = PurePath(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
-    return f"{program}@{socket.gethostname()}"
-
-
-def _process_context(settings: ClientSettings) -> dict[str, object]:
-    known = {
-        "host": socket.gethostname(),
-        "app": settings.app,
-        "app_version": settings.app_version,
-        "environment": settings.environment,
-    }
-    return {name: value for name, value in known.items() if value is not None}

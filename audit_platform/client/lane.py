@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from audit_platform.client.frozen import Frozen
 from audit_platform.events.policy import Durability
 from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY
 
@@ -26,20 +27,20 @@ class Run:
     size_bytes: int
 
 
-class _Record:
-    """One waiting event; shedding takes its payload and leaves the number."""
+class Record:
+    """One waiting event; giving it up takes its payload and leaves the number."""
 
-    __slots__ = ("durability", "payload", "seq")
+    __slots__ = ("durability", "payload", "seq", "size_bytes")
 
-    def __init__(self, seq: int, payload: bytes, durability: Durability) -> None:
-        self.seq, self.durability = seq, durability
-        self.payload: bytes | None = payload
+    def __init__(self, seq: int, payload: bytes | Frozen, durability: Durability) -> None:
+        self.seq, self.durability, self.size_bytes = seq, durability, len(payload)
+        self.payload: bytes | Frozen | None = payload
 
 
 class Lane:
     """Events of one shard: waiting, then in flight, then gone."""
 
-    __slots__ = ("_epoch", "_in_flight", "_records", "_shard", "next_seq", "sheddable")
+    __slots__ = ("_epoch", "_in_flight", "_records", "_shard", "frozen", "next_seq", "sheddable")
 
     def __init__(self, shard: int, epoch: int) -> None:
         """Make an empty lane.
@@ -49,37 +50,46 @@ class Lane:
             epoch: Random positive 63-bit number.
         """
         self._shard, self._epoch, self.next_seq = shard, epoch, 1
-        self._records: deque[_Record] = deque()
+        self._records: deque[Record] = deque()
         self._in_flight: deque[Run] = deque()
         # Waiting `best_effort` events, oldest first; taking and shedding both begin at the left.
-        self.sheddable: deque[_Record] = deque()
+        self.sheddable: deque[Record] = deque()
+        # Waiting calls that nobody has begun to make an event of, oldest first.
+        self.frozen: deque[Record] = deque()
 
-    def append(self, seq: int, payload: bytes, durability: Durability) -> None:
+    def append(self, seq: int, payload: bytes | Frozen, durability: Durability) -> None:
         """Add an event behind the others."""
-        record = _Record(seq, payload, durability)
+        record = Record(seq, payload, durability)
         self._records.append(record)
+        if type(payload) is Frozen:
+            self.frozen.append(record)
         if durability is Durability.BEST_EFFORT:
             self.sheddable.append(record)
 
     def shed(self) -> int:
         """Give up the oldest waiting `best_effort` event; returns its size in bytes."""
         record = self.sheddable.popleft()
-        size = len(record.payload or b"")
         record.payload = None
-        return size
+        return record.size_bytes
+
+    def give_up(self, record: Record) -> None:
+        """Take out an event that turned out to be none."""
+        record.payload = None
+        if record.durability is Durability.BEST_EFFORT:
+            self.sheddable.remove(record)
 
     def take_run(self) -> Run | None:
         """Move the oldest consecutive events into flight; None when nothing waits."""
         self._skip_shed()
         records = self._records
-        if not records:
+        if not records or type(records[0].payload) is Frozen:
             return None
         first_seq, payloads, durabilities = records[0].seq, list[bytes](), list[Durability]()
         room = MAX_ENTRY_BYTES
         while records and len(payloads) < MAX_EVENTS_PER_ENTRY:
             record = records[0]
             payload = record.payload
-            if payload is None or record.seq != first_seq + len(payloads):
+            if type(payload) is not bytes or record.seq != first_seq + len(payloads):
                 break
             # One more byte for the line feed.
             room -= len(payload) + 1
@@ -119,6 +129,7 @@ class Lane:
         self._in_flight.clear()
         self._records.clear()
         self.sheddable.clear()
+        self.frozen.clear()
         return given_up
 
     def _skip_shed(self) -> None:

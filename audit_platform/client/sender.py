@@ -37,6 +37,7 @@ class Sender:
         policy: BatchPolicy,
         producer_id: int,
         connect: Callable[[], Appender],
+        make_events: Callable[[], None],
     ) -> None:
         """Keep what is needed; nothing starts and nothing connects yet.
 
@@ -45,9 +46,10 @@ class Sender:
             policy: When to flush.
             producer_id: Written into every stamp.
             connect: Makes the Redis edge, in the sending thread.
+            make_events: Makes events of the calls that wait in the buffer.
         """
         self._buffer, self._policy, self._producer_id = buffer, policy, producer_id
-        self._connect = connect
+        self._connect, self._make_events = connect, make_events
         self._appender: Appender | None = None
         self._breaker = Breaker()
         self._starting = threading.Lock()
@@ -109,6 +111,7 @@ class Sender:
                 del entries[:size], runs[:size]
 
     def _take(self) -> list[Run]:
+        self._make_events()
         runs: list[Run] = []
         while len(runs) < _MAX_RUNS_PER_TRIP and (run := self._buffer.take()) is not None:
             runs.append(run)

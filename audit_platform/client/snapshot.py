@@ -75,10 +75,28 @@ class Snapshots:
             fields={}, context=context, context_json=field_json("context", dict(context))
         )
 
+    def tenant_of(self, arguments: Mapping[str, object], scope: Scope | None) -> object:
+        """Tenant that a call will get, before anything is checked."""
+        tenant_id = arguments.get("tenant_id")
+        return tenant_id or (scope.fields if scope else self._base).get(
+            "tenant_id", self._base["tenant_id"]
+        )
+
     def snapshot(
-        self, action: object, arguments: Mapping[str, object], scope: Scope | None
+        self,
+        action: object,
+        arguments: Mapping[str, object],
+        scope: Scope | None,
+        *,
+        now_us: int | None = None,
     ) -> Snapshot:
         """Fix one event.
+
+        Args:
+            action: What was done.
+            arguments: The other arguments of `log()`.
+            scope: Of the call; None outside of any.
+            now_us: When the call came; None: now.
 
         Raises:
             InvalidEvent: Names the argument, the problem and the remedy.
@@ -95,7 +113,7 @@ class Snapshots:
                 record[name] = value
             else:
                 self._set(draft, name, value)
-        self._identify(draft)
+        self._identify(draft, now_us)
         context_json = scope.context_json
         if draft.context is not None:
             own = cast("Mapping[str, object]", draft.context)
@@ -173,11 +191,11 @@ class Snapshots:
             return value
         return self._redactor.redact(json.loads(field_json(name, value)), field=name)
 
-    def _identify(self, draft: Draft) -> None:
+    def _identify(self, draft: Draft, now_us: int | None) -> None:
         """Give the event its time and the id that belongs to this time."""
         timestamp_us, record = draft.timestamp_us, draft.record
         if timestamp_us is None:
-            timestamp_us = time.time_ns() // 1000
+            timestamp_us = time.time_ns() // 1000 if now_us is None else now_us
             if draft.event_id is not None:
                 timestamp_us = identity.uuid7_ms(draft.event_id) * 1000
         try:

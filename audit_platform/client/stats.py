@@ -14,6 +14,8 @@ class DropReason(StrEnum):
     """It came when the buffer was full."""
     SHED = "shed"
     """It was `best_effort` and made room for a `standard` event."""
+    INVALID = "invalid"
+    """Its arguments turned out to be wrong after `log()` had returned; also in `rejected`."""
     CLOSED = "closed"
     """It came after `close()`."""
     CLOSE_TIMEOUT = "close_timeout"
@@ -39,7 +41,7 @@ class ClientStats:
     """
 
     accepted: int
-    """Events that had valid arguments."""
+    """Events taken; each has a number, so that the numbers missing in the log are the drops."""
     sent: int
     """Events that Redis confirmed."""
     buffered: int

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from audit_platform.client import AuditClient
-from audit_platform.client.client import producer_id_of
+from audit_platform.client.core import producer_id_of
 from audit_platform.events.event import EVENT_FIELDS
 from audit_platform.events.policy import shard_of
 from tests.conftest import RedisSpace
