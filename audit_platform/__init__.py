@@ -25,6 +25,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   normalise.py              one line precisely: foreign names, the exact verdict on a bad one
   field_values.py           JSON value of one field to its column's type, or what is wrong (pure)
   json_text.py              judges JSON as `jsonb` would (pure)
+  json_path.py              paths into JSON text that keep untouched bytes (pure)
   reject.py                 reason codes; a rejected line with its bytes (pure)
   split_rows.py             open or late: which partition takes a row
   copy_text.py              frame to the bytes of COPY text (pure)
@@ -42,21 +43,21 @@ events/                     PATH 1: from the stream to PostgreSQL
   writer_session.py         the writer's connection of a run, replaced when broken
   back_off.py               waiting between attempts, with jitter, ended by a stop
   stop_signal.py            SIGTERM as a stop flag, for one block
+imports/                    files of other systems into the stream
   mapping.py                foreign records to events and back (pure)
   mapping_rules.py          form and validation of a mapping file
   mapping_values.py         foreign values as columns take them (pure)
   mapping_identity.py       id of a foreign record's event (pure)
-  mapping_rebuild.py        a stored row back to its foreign record (pure)
-  json_path.py              paths into JSON text that keep untouched bytes (pure)
+  rebuild.py                a stored row back to its foreign record (pure)
   mappings/                 foreign formats as data, one .yaml each
   files.py                  import files as records: NDJSON, CSV, Parquet, CloudTrail, gzip
   file_format.py            formats of import files, and names that suggest them (pure)
   tables.py                 CSV and Parquet as one JSON object per row
   json_array.py             one large JSON array as its elements, in bounded memory
-  import_files.py           the import of one file: read, map, send, wait for the ledger
-  import_edges.py           what an import needs from outside: queue, ledger, partitions
-  import_ledger.py          how far each import came and what arrived
-  import_report.py          what an import says while it runs and at its end (pure)
+  file_import.py            the import of one file: read, map, send, wait for the ledger
+  edges.py                  what an import needs from outside: queue, ledger, partitions
+  ledger.py                 how far each import came and what arrived
+  report.py                 what an import says while it runs and at its end (pure)
 client/                     the producer SDK; imports neither Polars nor Dagster nor psycopg
   client.py                 AuditClient: `log()`, `flush()`, `close()`, `stats()`
   core.py                   what a forked child makes anew: buffer, sender, events
@@ -152,21 +153,22 @@ local/                      everything embedded, the supervisor and the demo
   unprivileged.py           who runs PostgreSQL when root starts it, and where
   redis.py                  embedded Redis: configure, start, stop
   dagster_home.py           Dagster's home directory and instance
-  traffic.py                demo: who produces how much (pure)
-  traffic_application.py    demo: applications that log through the SDK
-  traffic_balance.py        demo: is everything taken also stored, by sets of ids (pure)
-  traffic_catalogue.py      demo: tenants, people, actions, requests (pure)
-  traffic_display.py        demo: progress bars and the final table
-  traffic_faults.py         demo: broken events of each kind (pure)
-  traffic_found.py          demo: what the database holds afterwards
-  traffic_history.py        demo: what the queue has taken, one line each
-  traffic_import.py         demo: CloudTrail files, with their ids
-  traffic_legacy.py         demo: programs that write to the queue without the SDK
-  traffic_patience.py       demo: waits for the platform, but not for ever
-  traffic_place.py          demo: its own data directory and settings
-  traffic_process.py        demo: producer processes, started, counted, stopped
-  traffic_records.py        demo: flat records and their JSON (pure)
-  traffic_run.py            demo: one run against a running platform
-  traffic_schedule.py       demo: nights, office hours, bursts (pure)
-  traffic_values.py         demo: metadata and changed fields (pure)
+  traffic/                  demo: applications, broken events, the balance
+    plan.py                 who produces how much (pure)
+    application.py          applications that log through the SDK
+    balance.py              is everything taken also stored, by sets of ids (pure)
+    catalogue.py            tenants, people, actions, requests (pure)
+    display.py              progress bars and the final table
+    faults.py               broken events of each kind (pure)
+    found.py                what the database holds afterwards
+    history.py              what the queue has taken, one line each
+    cloudtrail.py           CloudTrail files, with their ids
+    legacy.py               programs that write to the queue without the SDK
+    patience.py             waits for the platform, but not for ever
+    place.py                its own data directory and settings
+    process.py              producer processes, started, counted, stopped
+    records.py              flat records and their JSON (pure)
+    run.py                  one run against a running platform
+    schedule.py             nights, office hours, bursts (pure)
+    values.py               metadata and changed fields (pure)
 """

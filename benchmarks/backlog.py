@@ -13,8 +13,8 @@ import redis
 
 from audit_platform.events.redis_edge import stream_key
 from audit_platform.events.stream import Appender, BatchEntry, Stamp
-from audit_platform.local.traffic_catalogue import draw_request
-from audit_platform.local.traffic_records import records_of, to_columns, to_json
+from audit_platform.local.traffic.catalogue import draw_request
+from audit_platform.local.traffic.records import records_of, to_columns, to_json
 from audit_platform.settings import Settings
 
 SEED = 20_261_122

@@ -1,7 +1,7 @@
 """`audit-platform demo`: the whole platform with believable traffic, from nothing.
 
 Here: options, the order of the demo, Ctrl-C. Not here: the platform (`local/supervisor.py`), the
-traffic (`local/traffic_run.py`), the display (`local/traffic_display.py`).
+traffic (`local/traffic/run.py`), the display (`local/traffic/display.py`).
 """
 
 import secrets
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from audit_platform.local.supervisor import Platform
-    from audit_platform.local.traffic_place import Place
-    from audit_platform.local.traffic_run import TrafficRun
+    from audit_platform.local.traffic.place import Place
+    from audit_platform.local.traffic.run import TrafficRun
     from audit_platform.settings import Settings
 
 _CLOUDTRAIL: Final = Path("../shared/data/cloudtrail")
@@ -72,7 +72,7 @@ def demo(
     from rich.console import Console
 
     from audit_platform.local.supervisor import Platform
-    from audit_platform.local.traffic_place import claimed_place, demo_settings
+    from audit_platform.local.traffic.place import claimed_place, demo_settings
 
     files = _files_of(cloudtrail)
     console, began_s = Console(), monotonic()
@@ -104,9 +104,9 @@ class _Stage:
 
     def play(self, *, events: int, producers: int, files: Path | None, seed: int | None) -> bool:
         """Import, generate, wait, print; returns whether every id is accounted for."""
-        from audit_platform.local.traffic import plan_traffic
-        from audit_platform.local.traffic_display import report_table, verdict
-        from audit_platform.local.traffic_run import TrafficRun
+        from audit_platform.local.traffic.display import report_table, verdict
+        from audit_platform.local.traffic.plan import plan_traffic
+        from audit_platform.local.traffic.run import TrafficRun
 
         seed = secrets.randbelow(1_000_000) if seed is None else seed
         plan = plan_traffic(
@@ -123,8 +123,8 @@ class _Stage:
         return report.balance.is_even
 
     def _follow(self, run: "TrafficRun", *, total: int) -> None:
-        from audit_platform.local.traffic_display import Bars
-        from audit_platform.local.traffic_patience import Patience
+        from audit_platform.local.traffic.display import Bars
+        from audit_platform.local.traffic.patience import Patience
 
         patience = Patience()
         with Bars(self.console, total=total) as bars:
@@ -137,8 +137,8 @@ class _Stage:
     def _import(self, directory: Path | None) -> frozenset[str]:
         if directory is None:
             return frozenset()
-        from audit_platform.local.traffic_display import file_bar
-        from audit_platform.local.traffic_import import cloudtrail_files, event_ids
+        from audit_platform.local.traffic.cloudtrail import cloudtrail_files, event_ids
+        from audit_platform.local.traffic.display import file_bar
 
         files = cloudtrail_files(directory)
         with file_bar(self.console) as advance:
@@ -149,8 +149,8 @@ class _Stage:
 
     def go_on(self) -> None:
         """Keep a light traffic until Ctrl-C."""
-        from audit_platform.local.traffic_display import next_steps
-        from audit_platform.local.traffic_run import live_traffic
+        from audit_platform.local.traffic.display import next_steps
+        from audit_platform.local.traffic.run import live_traffic
 
         steps = next_steps(self.place.data_dir, self.platform.plan.ui_url, _program())
         self.console.print(steps, markup=False, highlight=False, soft_wrap=True)
@@ -166,8 +166,8 @@ def _send_and_settle(
     files: Sequence[Path], settings: "Settings", advance: Callable[[int, int], None]
 ) -> None:
     from audit_platform.cli.import_session import import_session
-    from audit_platform.local.traffic_import import MAPPING
-    from audit_platform.local.traffic_patience import Patience
+    from audit_platform.local.traffic.cloudtrail import MAPPING
+    from audit_platform.local.traffic.patience import Patience
 
     patience = Patience()
     with import_session(settings) as session:

@@ -1,7 +1,7 @@
 """`audit-platform import`: files of history into the log.
 
 Here: options, the progress bar, the report, exit codes. Not here: services
-(`cli/import_session.py`) and the import (`events/import_files.py`).
+(`cli/import_session.py`) and the import (`imports/file_import.py`).
 """
 
 import json
@@ -15,14 +15,14 @@ import typer
 
 from audit_platform.cli.terminal_text import visible
 from audit_platform.errors import UnreadableFile
-from audit_platform.events.file_format import FileFormat
+from audit_platform.imports.file_format import FileFormat
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from audit_platform.cli.import_session import ImportSession
-    from audit_platform.events.import_files import FileImport
-    from audit_platform.events.import_report import FileReport, ImportProgress, Rejection
+    from audit_platform.imports.file_import import FileImport
+    from audit_platform.imports.report import FileReport, ImportProgress, Rejection
 
 NOTHING_IMPORTED: Final = 1
 SOME_REJECTED: Final = 3
@@ -70,7 +70,7 @@ def import_(
     imported, 1 nothing could be imported, 2 wrong use, 3 some records or files were refused.
     """
     from audit_platform.cli.import_session import choose_mapping, import_session
-    from audit_platform.events.files import find_files
+    from audit_platform.imports.files import find_files
     from audit_platform.settings import load_settings
 
     if mapping is not None:
@@ -107,7 +107,7 @@ class _Run:
 
     def send(self, files: list[Path], bar: "Progress") -> None:
         """Send file by file; a file that cannot be read does not keep the others back."""
-        from audit_platform.events.import_report import FileOutcome
+        from audit_platform.imports.report import FileOutcome
 
         sizes = {path: path.stat().st_size for path in files}
         task = bar.add_task("sending", total=max(sum(sizes.values()), 1))
@@ -177,7 +177,7 @@ class _Run:
 
 
 def _summary(reports: list["FileReport"]) -> Iterator[str]:
-    from audit_platform.events.import_report import FileOutcome, count_total
+    from audit_platform.imports.report import FileOutcome, count_total
 
     known = [report for report in reports if report.outcome is FileOutcome.ALREADY_IMPORTED]
     for report in known[:_SHOWN_REJECTIONS]:

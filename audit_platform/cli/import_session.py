@@ -1,7 +1,7 @@
 """An import with the services of a running platform.
 
 Here: connections from settings, the choice of the mapping, opening partitions for history. Not
-here: the import itself (`events/import_files.py`), options and display (`cli/import_.py`).
+here: the import itself (`imports/file_import.py`), options and display (`cli/import_.py`).
 """
 
 import time
@@ -16,14 +16,14 @@ from typing import Final
 from audit_platform.db.pool import OWNER_ROLE, Connection, connected
 from audit_platform.errors import InvalidMapping
 from audit_platform.events.backlog import Backlog
-from audit_platform.events.file_format import FileFormat
-from audit_platform.events.files import detect_format
-from audit_platform.events.import_edges import ImportEdges
-from audit_platform.events.import_files import FileImport
-from audit_platform.events.import_ledger import ImportLedger
-from audit_platform.events.import_report import ImportProgress, Rejection
-from audit_platform.events.mapping_rules import Mapping, load_mapping, shipped_mappings
 from audit_platform.events.stream import Appender
+from audit_platform.imports.edges import ImportEdges
+from audit_platform.imports.file_format import FileFormat
+from audit_platform.imports.file_import import FileImport
+from audit_platform.imports.files import detect_format
+from audit_platform.imports.ledger import ImportLedger
+from audit_platform.imports.mapping_rules import Mapping, load_mapping, shipped_mappings
+from audit_platform.imports.report import ImportProgress, Rejection
 from audit_platform.retention.lifecycle import ensure_partitions
 from audit_platform.retention.partition import PartitionBounds, bounds_for
 from audit_platform.settings import Settings

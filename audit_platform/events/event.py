@@ -1,7 +1,7 @@
 """AuditEvent: the fields of one event, their limits, and its wire form (pure).
 
 Here: the contract of an event as producers see it. Not here: batches of events
-(`events/frame.py`), foreign names (`events/normalise.py`, `events/mapping.py`), storage.
+(`events/frame.py`), foreign names (`events/normalise.py`, `imports/mapping.py`), storage.
 Guarantee: what `to_wire` writes, the ingest job accepts; limits are those of the columns.
 """
 

@@ -2,7 +2,7 @@
 
 Here: the path notation of mappings and of `search --where`, an object that can be read, cut and
 put together again without decoding its values, and the checks every imported JSON text passes.
-Not here: what a path means for an event (`events/mapping.py`, `search/query.py`).
+Not here: what a path means for an event (`imports/mapping.py`, `search/query.py`).
 Guarantee: a value that is not addressed keeps its bytes: `1.10` stays `1.10`, `1e400` too.
 
 Notation: keys joined by dots, `[n]` for an array element, a key with other characters in double

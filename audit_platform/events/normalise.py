@@ -2,7 +2,7 @@
 
 Here: what a line that is not plainly canonical means, or why it cannot be stored. Not here: lines
 that are plainly canonical, which never come here (`events/screen.py`), and whole foreign formats
-with rules of their own (`events/mapping.py`).
+with rules of their own (`imports/mapping.py`).
 Guarantee: a canonical line gives what the fast path gives; nothing a producer sent is lost: keys
 that are no field of ours go into `metadata`, JSON values keep their bytes.
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from audit_platform.local.traffic import plan_traffic
-from audit_platform.local.traffic_history import History, Taken
-from audit_platform.local.traffic_run import TrafficRun
+from audit_platform.local.traffic.history import History, Taken
+from audit_platform.local.traffic.plan import plan_traffic
+from audit_platform.local.traffic.run import TrafficRun
 from tests import factories
 from tests.acceptance.conftest import Stack
 from tests.acceptance.dagster_api import eventually

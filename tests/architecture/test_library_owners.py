@@ -20,7 +20,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "events/copy_text.py",
         "events/merge_rows.py",
         "events/split_rows.py",
-        "events/tables.py",
+        "imports/tables.py",
         "integrity/leaf.py",
     ),
     "psycopg": ("db/",),

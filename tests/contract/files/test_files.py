@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_platform.errors import UnreadableFile
-from audit_platform.events.file_format import FileFormat
-from audit_platform.events.files import detect_format, find_files, read_records
+from audit_platform.imports.file_format import FileFormat
+from audit_platform.imports.files import detect_format, find_files, read_records
 
 pytestmark = pytest.mark.contract
 

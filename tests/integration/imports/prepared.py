@@ -8,8 +8,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from audit_platform.cli.import_session import ImportSession
-from audit_platform.events.import_files import FileImport
-from audit_platform.events.import_report import Rejection
+from audit_platform.imports.file_import import FileImport
+from audit_platform.imports.report import Rejection
 from tests.conftest import Database
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from audit_platform.cli.import_session import import_session
-from audit_platform.events.import_edges import ImportOptions
-from audit_platform.events.import_report import FileOutcome
-from audit_platform.events.mapping_rebuild import rebuild
-from audit_platform.events.mapping_rules import load_mapping
+from audit_platform.imports.edges import ImportOptions
+from audit_platform.imports.mapping_rules import load_mapping
+from audit_platform.imports.rebuild import rebuild
+from audit_platform.imports.report import FileOutcome
 from audit_platform.settings import Settings
 from tests.conftest import Database
 from tests.integration.imports.draining import draining

@@ -15,9 +15,9 @@ import pytest
 
 from audit_platform.cli.import_session import ImportSession, import_session
 from audit_platform.errors import UnreadableFile
-from audit_platform.events.import_edges import ImportOptions
-from audit_platform.events.import_report import FileOutcome, FileReport
 from audit_platform.events.stream import Consumer
+from audit_platform.imports.edges import ImportOptions
+from audit_platform.imports.report import FileOutcome, FileReport
 from audit_platform.settings import Settings
 from tests.conftest import Database, RedisSpace
 from tests.integration.imports.draining import draining

@@ -6,16 +6,14 @@ import logging
 import signal
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from audit_platform.client import AuditClient, BreakerState, DropReason, Durability
-from audit_platform.client.core import MAX_WAITING_CALLS, producer_id_of
+from audit_platform.client.core import producer_id_of
 from audit_platform.errors import InvalidSetting
-from audit_platform.events.identity import uuid7_ms
 from audit_platform.settings import load_client_settings
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -75,57 +73,6 @@ def test_bad_calls_are_logged_once_per_kind_with_field_and_remedy(
     (record,) = caplog.records
     assert "severity" in record.getMessage()
     assert "pass 0 (debug) to 5 (critical)" in record.getMessage()
-
-
-def test_changing_an_argument_after_the_call_changes_no_event(client: AuditClient) -> None:
-    metadata: dict[str, Any] = {"tags": ["a"]}
-
-    client.log("a", metadata=metadata)
-    metadata["tags"].append("b")
-
-    (event,) = logged(client)
-    assert event["metadata"] == {"tags": ["a"]}
-
-
-def test_call_keeps_its_own_time_scope_and_order(client: AuditClient) -> None:
-    before_ms = time.time_ns() // 1_000_000
-    with client.context(user_id="7"):
-        client.log("first")
-    client.log("second", metadata=OrderedDict(made="in the call"))  # marshal refuses a subclass
-    client.log("third", durability=Durability.BEST_EFFORT)
-    after_ms = time.time_ns() // 1_000_000
-    _until(lambda: time.time_ns() // 1_000_000 > after_ms)
-
-    first, second, third = logged(client)
-    assert [first["action"], second["action"], third["action"]] == ["first", "second", "third"]
-    assert first["user_id"] == "7"
-    assert "user_id" not in second
-    for event in (first, second, third):
-        assert before_ms <= uuid7_ms(event["id"]) <= after_ms
-
-
-def test_more_waiting_calls_than_the_sender_takes_become_events_in_the_call(
-    client: AuditClient,
-) -> None:
-    for number in range(MAX_WAITING_CALLS + 10):
-        client.log("a", user_id=str(number))
-
-    assert client._core.buffer.frozen_count(0) == MAX_WAITING_CALLS
-    events = logged(client)
-    assert [event["user_id"] for event in events] == [
-        str(number) for number in range(MAX_WAITING_CALLS + 10)
-    ]
-
-
-def test_invalid_best_effort_call_leaves_room_and_numbers_right(client: AuditClient) -> None:
-    client.log("a", durability=Durability.BEST_EFFORT)
-    client.log("a", severity=9, durability=Durability.BEST_EFFORT)
-    client.log("b", durability=Durability.BEST_EFFORT)
-    client._core.make_events()
-
-    runs = [client._core.buffer.take(), client._core.buffer.take()]
-    assert [run.first_seq for run in runs if run] == [1, 3]
-    assert client.stats().dropped == {DropReason.INVALID: {Durability.BEST_EFFORT: 1}}
 
 
 def test_arguments_whose_methods_raise_are_counted(client: AuditClient) -> None:

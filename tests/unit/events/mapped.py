@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from audit_platform.events.mapping import map_record
-from audit_platform.events.mapping_rules import Mapping
+from audit_platform.imports.mapping import map_record
+from audit_platform.imports.mapping_rules import Mapping
 
 
 def wire_of(record: dict[str, Any] | bytes, mapping: Mapping) -> dict[str, Any]:

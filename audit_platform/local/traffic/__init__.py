@@ -1,0 +1,1 @@
+"""Demo traffic: who logs what and when, and whether all of it arrived."""
