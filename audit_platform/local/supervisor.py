@@ -197,14 +197,15 @@ class Platform:
         self._lock = None
 
     def _start_services(self, plan: PlatformPlan) -> None:
-        """Start all; the slow imports of the code server run beside the databases' start."""
+        """Start all; the slow imports of the code server run beside the preparations."""
         home = write_home(
             plan.data_dir, host=plan.settings.host, code_server_port=plan.ports[Service.CODE_SERVER]
         )
         dagster = specs.dagster_children(plan, home)
-        self._start_child(Service.CODE_SERVER, dagster[Service.CODE_SERVER])
         self._start_embedded(plan)
         prepare_database(plan)
+        # Not before its database is there: it would log a warning for each attempt.
+        self._start_child(Service.CODE_SERVER, dagster[Service.CODE_SERVER])
         prepare_partitions(plan.values["maint_url"], plan.settings, now=datetime.now(UTC))
         prepare_queue(plan)
         state_files.write_platform_env(plan.data_dir, plan.file_values)

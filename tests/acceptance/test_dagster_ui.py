@@ -15,9 +15,6 @@ pytestmark = [
 ]
 
 TROUBLE = re.compile(r"\b(?:ERROR|CRITICAL|WARNING|Traceback|\w*Warning:)")
-# Dagster says once, on empty storage, that its retry daemon starts with new runs: nothing is wrong
-# and no setting silences it (1.13.27).
-FIRST_START = re.compile(r"No cursor for event type DagsterEventType\.RUN_\w+, ignoring older")
 
 
 def active_run(api: DagsterApi) -> Run | None:
@@ -107,7 +104,7 @@ def test_after_a_terminated_ingest_run_the_next_takes_over(stack: Stack) -> None
 def test_no_error_and_no_warning_is_logged_at_start(stack: Stack, process: str) -> None:
     lines = stack.logs_at_start[process].splitlines()
 
-    troubles = [line for line in lines if TROUBLE.search(line) and not FIRST_START.search(line)]
+    troubles = [line for line in lines if TROUBLE.search(line)]
 
     assert lines
     assert troubles == []
