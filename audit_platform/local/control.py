@@ -152,7 +152,10 @@ def require_removable(data_dir: Path) -> None:
             f"Directory {data_dir} was not made by a platform: remove it yourself, "
             "or correct AUDIT_DATA_DIR."
         )
-    platform_state.PlatformLock(data_dir).acquire().release()
+    # The demos of `make demo` lie below the default data directory.
+    for inner in (data_dir, *(entry for entry in data_dir.iterdir() if entry.is_dir())):
+        if inner == data_dir or platform_state.is_ours(inner):
+            platform_state.PlatformLock(inner).acquire().release()
 
 
 def remove_data(data_dir: Path) -> None:

@@ -29,9 +29,6 @@ ACCESS_RULES: Final[Mapping[RedisUser, str]] = {
     "consumer": (
         "-@all +xreadgroup +xautoclaim +xclaim +xpending +xack +xdel +xlen +xinfo"
         " +multi +exec +hset +ping"
-        # The drain makes the group itself where it is missing (after FLUSHALL, in a new shard):
-        # waiting for a janitor would stop the shard for minutes.
-        " +xgroup|create"
     ),
     "sensor": "-@all +xread +xlen +xinfo +xpending +ping",
     "janitor": (

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from audit_platform.cli.app import app
 from audit_platform.cli.doctor import report_text
 from audit_platform.cli.up import hidden_password, ready_text, shown_value, status_text
-from audit_platform.errors import NotRunning, StartRefused
+from audit_platform.errors import AlreadyRunning, NotRunning, StartRefused
 from audit_platform.local.control import (
     PlatformStatus,
     ProcessStatus,
@@ -144,6 +144,19 @@ def test_reset_never_touches_a_directory_of_others(tmp_path: Path) -> None:
         remove_data(tmp_path)
 
     assert (tmp_path / "thesis.txt").exists()
+
+
+def test_reset_refuses_while_a_demo_runs_below(tmp_path: Path) -> None:
+    prepare_data_dir(tmp_path)
+    prepare_data_dir(tmp_path / "demo")
+
+    lock = PlatformLock(tmp_path / "demo").acquire()
+
+    with pytest.raises(AlreadyRunning):
+        remove_data(tmp_path)
+
+    assert (tmp_path / "demo").exists()
+    lock.release()
 
 
 def test_reset_refuses_a_directory_in_use(tmp_path: Path) -> None:
