@@ -1,12 +1,10 @@
 """The public calls without any service: nothing raises, everything is counted."""
 
 import asyncio
-import json
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,23 +13,7 @@ from audit_platform.client import AuditClient, BreakerState, DropReason, Durabil
 from audit_platform.client.core import producer_id_of
 from audit_platform.errors import InvalidSetting
 from audit_platform.settings import load_client_settings
-
-NOBODY = "redis://127.0.0.1:1/0"
-
-
-@pytest.fixture
-def client() -> Iterator[AuditClient]:
-    # A preset that lingers: what was logged stays visible in the buffer.
-    made = AuditClient.from_env(redis_url=NOBODY, batch_preset="low", tenant_id="acme")
-    yield made
-    made.close(0)
-
-
-def logged(client: AuditClient) -> list[dict[str, Any]]:
-    """Events that wait in the buffer."""
-    client._core.make_events()
-    run = client._core.buffer.take()
-    return [] if run is None else [json.loads(payload) for payload in run.payloads]
+from tests.unit.client.conftest import NOBODY, logged
 
 
 def test_event_waits_in_the_buffer_with_its_defaults(client: AuditClient) -> None:

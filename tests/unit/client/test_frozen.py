@@ -1,34 +1,14 @@
 """Calls wait as they are and become events in the sender: nothing of the call may change by it."""
 
-import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from audit_platform.client import AuditClient, Durability
 from audit_platform.client.core import MAX_WAITING_CALLS
 from audit_platform.client.stats import DropReason
 from audit_platform.events.identity import uuid7_ms
-
-NOBODY = "redis://127.0.0.1:1/0"
-
-
-@pytest.fixture
-def client() -> Iterator[AuditClient]:
-    # A preset that lingers: what was logged stays in the buffer.
-    made = AuditClient.from_env(redis_url=NOBODY, batch_preset="low", tenant_id="acme")
-    yield made
-    made.close(0)
-
-
-def logged(client: AuditClient) -> list[dict[str, Any]]:
-    """Events that wait in the buffer."""
-    client._core.make_events()
-    run = client._core.buffer.take()
-    return [] if run is None else [json.loads(payload) for payload in run.payloads]
+from tests.unit.client.conftest import logged
 
 
 def test_changing_an_argument_after_the_call_changes_no_event(client: AuditClient) -> None:
