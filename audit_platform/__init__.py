@@ -28,6 +28,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   json_path.py              paths into JSON text that keep untouched bytes (pure)
   reject.py                 reason codes; a rejected line with its bytes (pure)
   split_rows.py             open or late: which partition takes a row
+  ready_frame.py            frame with its batch id and its COPY text, made beforehand
   copy_text.py              frame to the bytes of COPY text (pure)
   copy_rows.py              the consumer transaction: one batch with its ledger row
   merge_rows.py             merge path: through a stage, when rows exist already

@@ -28,13 +28,13 @@ from audit_platform.errors import (
     RowRefused,
 )
 from audit_platform.events.dead_letter import DeadLetterVault
-from audit_platform.events.frame import EVENT_SCHEMA, FrameResult
+from audit_platform.events.frame import FrameResult
 from audit_platform.events.lease import check_fence
 from audit_platform.events.ledger import BatchContext, BatchCounts, StorePath, write_ledger
 from audit_platform.events.merge_rows import EVENT, ROW_NO, Loaded, Merge, Refusal, copy_into
+from audit_platform.events.ready_frame import COLUMNS, ReadyFrame, with_batch_id
 from audit_platform.events.split_rows import PartitionRanges, Split, read_ranges, split_rows
 
-COLUMNS: Final = (*EVENT_SCHEMA, "batch_id", "ingested_at")
 # Beyond this many named rows a bisection is cheaper (delivery design, section 8).
 MAX_NAMED_ROWS: Final = 20
 _LEDGER_KEY: Final = "ingest_batch_pkey"
@@ -56,6 +56,7 @@ class _Plan:
     """How to try next; each error about the data changes it, so that attempts are bounded."""
 
     rows: pl.DataFrame
+    copy_data: bytes | None
     refused: tuple[Refusal, ...] = ()
     path: StorePath = StorePath.COPY
     is_isolating: bool = False
@@ -84,7 +85,7 @@ class RowStore:
         self._ranges: PartitionRanges | None = None
         self._unconfirmed: tuple[str, BatchCounts] | None = None
 
-    def store(self, frame: FrameResult, context: BatchContext) -> BatchCounts:
+    def store(self, ready: ReadyFrame, context: BatchContext) -> BatchCounts:
         """Store one batch in one transaction.
 
         Call it again with the same arguments after a retryable error: also when the commit had
@@ -95,10 +96,11 @@ class RowStore:
             DatabaseUnavailable: No answer; it is unknown whether the batch was committed.
             LockNotAvailable: A lock took too long; nothing was stored.
         """
-        plan = _Plan(rows=frame.rows.with_row_index(ROW_NO))
+        rows = with_batch_id(ready.frame.rows.with_row_index(ROW_NO), context.batch_id)
+        plan = _Plan(rows=rows, copy_data=ready.copy_data)
         while True:
             try:
-                return self._attempt(frame, plan, context)
+                return self._attempt(ready.frame, plan, context)
             except Redelivered as exc:
                 if exc.constraint == _LEDGER_KEY and self._unconfirmed:
                     return self._counts_of_commit(context)
@@ -130,8 +132,8 @@ class RowStore:
         connection = self._connection()
         with transaction(connection):
             now = self._begin(connection, context)
-            rows = _stamped(plan.rows, batch_id=context.batch_id, ingested_at=now)
-            loaded = self._load(connection, self._split(connection, rows), plan, frame.rows.height)
+            split = self._split(connection, plan.rows)
+            loaded = self._load(connection, split, plan, frame.rows.height)
             loaded = replace(loaded, refused=plan.refused + loaded.refused)
             counts = write_ledger(
                 connection,
@@ -140,8 +142,8 @@ class RowStore:
                 context,
                 loaded=loaded,
                 path=plan.path,
-                leaves=_stored_leaves(rows, loaded),
-                lags_s=_lags_s(rows, now),
+                leaves=_stored_leaves(plan.rows, loaded),
+                lags_s=_lags_s(plan.rows, now),
             )
             crash("C_BEFORE_COMMIT")
             self._unconfirmed = (context.batch_id, counts)
@@ -176,7 +178,8 @@ class RowStore:
         if plan.path is StorePath.MERGE:
             return Merge(connection, COLUMNS).load(split, row_count=row_count)
         if not split.open_.is_empty():
-            copy_into(connection, EVENT, COLUMNS, split.open_)
+            data = plan.copy_data if split.late.is_empty() else None
+            copy_into(connection, EVENT, COLUMNS, split.open_, data=data)
         n_new = split.open_.height
         if split.late.is_empty():
             return Loaded(n_new=n_new, n_late=0)
@@ -214,14 +217,7 @@ def _without_refused(plan: _Plan, error: RowRefused | RowCountMismatch) -> _Plan
         return replace(plan, path=StorePath.MERGE, is_isolating=True)
     refusal = Refusal(row_no=int(str(row_no)), error=error)
     rows = plan.rows.filter(pl.col(ROW_NO) != refusal.row_no)
-    return replace(plan, rows=rows, refused=(*plan.refused, refusal))
-
-
-def _stamped(rows: pl.DataFrame, *, batch_id: str, ingested_at: datetime) -> pl.DataFrame:
-    return rows.with_columns(
-        pl.lit(batch_id).alias("batch_id"),
-        pl.lit(ingested_at).cast(EVENT_SCHEMA["received_at"]).alias("ingested_at"),
-    )
+    return replace(plan, rows=rows, copy_data=None, refused=(*plan.refused, refusal))
 
 
 def _lags_s(rows: pl.DataFrame, now: datetime) -> list[float]:

@@ -24,6 +24,7 @@ from audit_platform.events.drain_loop import Drain, DrainLimits
 from audit_platform.events.frame import FrameResult, to_frame
 from audit_platform.events.intake import Intake
 from audit_platform.events.lease import Lease
+from audit_platform.events.ledger import new_batch_id
 from audit_platform.events.normalise import FrameLimits
 from audit_platform.events.stop_signal import stop_on_sigterm
 from audit_platform.events.stream import Consumer, StreamEntry
@@ -145,6 +146,7 @@ def _reading_edges(settings: Settings, shard: int, stack: ExitStack) -> tuple[Co
         consumer,
         ensure_group=keeper.ensure_group,
         decode=decode,
+        new_batch_id=new_batch_id,
         limits=FlushLimits(
             rows=settings.drain_batch_rows,
             bytes_=settings.drain_batch_bytes,

@@ -7,7 +7,6 @@ Guarantee: an entry is acknowledged only after the commit that holds its events;
 PostgreSQL or Redis is waited out, within the lifetime of the run.
 """
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,11 +25,10 @@ from audit_platform.events import lease as leases
 from audit_platform.events.back_off import BackOff
 from audit_platform.events.batch import should_halve
 from audit_platform.events.copy_rows import RowStore, halves
-from audit_platform.events.frame import FrameResult
-from audit_platform.events.identity import mint
 from audit_platform.events.intake import Batch, Intake
 from audit_platform.events.lease import Lease, LeaseState
-from audit_platform.events.ledger import BatchContext, BatchCounts
+from audit_platform.events.ledger import BatchContext, BatchCounts, new_batch_id
+from audit_platform.events.ready_frame import ReadyFrame
 from audit_platform.events.stream import Consumer
 from audit_platform.events.tally import DrainReport, DrainSummary, EndReason, Tally
 from audit_platform.events.writer_session import WriterSession
@@ -122,23 +120,21 @@ class Drain:
         """Store a batch, in parts if need be; False when the run has to end before."""
         parts = list(reversed(batch.frames))
         while parts:
-            frame = parts.pop()
-            counts = self._store_part(frame)
+            part = parts.pop()
+            counts = self._store_part(part)
             if counts is None:
                 return False
             if isinstance(counts, tuple):
                 parts += reversed(counts)
                 continue
-            self._tally.add(counts, redis_lost=frame.redis_lost)
+            self._tally.add(counts, redis_lost=part.frame.redis_lost)
         self._tally.add_bytes(batch.bytes_)
         return True
 
-    def _store_part(
-        self, frame: FrameResult
-    ) -> BatchCounts | tuple[FrameResult, FrameResult] | None:
+    def _store_part(self, part: ReadyFrame) -> BatchCounts | tuple[ReadyFrame, ReadyFrame] | None:
         """Try until stored; halves of a frame that keeps timing out; None when the run ends."""
         context = BatchContext(
-            batch_id=_new_batch_id(),
+            batch_id=part.batch_id,
             shard=self._lease.shard,
             run_id=self._lease.run_id,
             fence=self._lease.fence,
@@ -146,7 +142,7 @@ class Drain:
         back_off, timeouts = BackOff(self._stop), 0
         while self._reason_to_end() is None:
             try:
-                return self._store.store(frame, context)
+                return self._store.store(part, context)
             except FenceLost:
                 self._is_fence_lost = True
                 return None
@@ -154,8 +150,12 @@ class Drain:
                 if not exc.retryable:
                     raise
                 timeouts += _is_timeout(exc)
-            if should_halve(timeouts=timeouts, rows=frame.rows.height):
-                return halves(frame)
+            if should_halve(timeouts=timeouts, rows=part.frame.rows.height):
+                first, second = halves(part.frame)
+                return (
+                    ReadyFrame(frame=first, batch_id=new_batch_id()),
+                    ReadyFrame(frame=second, batch_id=new_batch_id()),
+                )
             self._wait(back_off)
         return None
 
@@ -209,10 +209,6 @@ class Drain:
             if not exc.retryable:
                 raise
         self._report(self._tally.report(now_s=time.monotonic(), backlog=self._backlog))
-
-
-def _new_batch_id() -> str:
-    return mint(time.time_ns() // 1000, secrets.randbits(74))
 
 
 def _is_timeout(error: DatabaseError) -> bool:

@@ -25,8 +25,8 @@ from audit_platform.events.batch import (
     should_flush,
 )
 from audit_platform.events.decode_batch import Decode, decode_batch
-from audit_platform.events.frame import FrameResult
 from audit_platform.events.hand_over import HandOver
+from audit_platform.events.ready_frame import ReadyFrame, make_ready
 from audit_platform.events.stream import FIRST_ID, Consumer, StreamEntry
 
 # While the store is busy the buffer only grows; looking for more is cheap and ends soon.
@@ -42,7 +42,7 @@ class Batch:
     """Entries that are stored and acknowledged together."""
 
     entry_ids: tuple[str, ...]
-    frames: tuple[FrameResult, ...]
+    frames: tuple[ReadyFrame, ...]
     """One, unless the decoder failed on an entry."""
     bytes_: int
 
@@ -62,6 +62,7 @@ class Intake:
         *,
         ensure_group: Callable[[], None],
         decode: Decode,
+        new_batch_id: Callable[[], str],
         limits: FlushLimits,
         quiet_block_ms: int,
         clock: Callable[[], float],
@@ -72,6 +73,7 @@ class Intake:
             consumer: Edge of one shard.
             ensure_group: Creates stream and group; needs a Redis user that may.
             decode: Entries to frame; bad events come back as rejects, never as errors.
+            new_batch_id: Mints the id of a batch.
             limits: When a batch is flushed.
             quiet_block_ms: Longest wait in one read; stop flags are seen between reads.
             clock: Monotonic seconds.
@@ -79,6 +81,7 @@ class Intake:
         self.batches: HandOver[Batch] = HandOver(depth=1)
         self._consumer, self._ensure_group = consumer, ensure_group
         self._decode, self._limits, self._clock = decode, limits, clock
+        self._new_batch_id = new_batch_id
         self._quiet_block_ms = quiet_block_ms
         self._stop = Event()
         self._back_off = BackOff(self._stop)
@@ -216,7 +219,10 @@ class Intake:
     def _flush(self) -> None:
         batch = Batch(
             entry_ids=tuple(entry.entry_id for entry in self._entries),
-            frames=decode_batch(self._entries, self._decode),
+            frames=tuple(
+                make_ready(frame, batch_id=self._new_batch_id())
+                for frame in decode_batch(self._entries, self._decode)
+            ),
             bytes_=self._buffered.bytes_,
         )
         self._entries, self._buffered = [], Buffered()

@@ -5,6 +5,8 @@ Here: what is written beside the rows, in their transaction. Not here: the rows 
 Guarantee: `n_read = n_new + n_dup + n_late + n_bad`, refused by the table otherwise.
 """
 
+import secrets
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from audit_platform.db.queries import load_queries
 from audit_platform.errors import DatabaseError
 from audit_platform.events.dead_letter import DeadLetterVault
 from audit_platform.events.frame import FrameResult
+from audit_platform.events.identity import TAIL_BITS, mint
 from audit_platform.events.lines import SeqRange
 from audit_platform.events.merge_rows import Loaded
 from audit_platform.events.reject import Reject, RejectReason
@@ -43,6 +46,11 @@ class BatchContext:
     shard: int
     run_id: str | None
     fence: int
+
+
+def new_batch_id() -> str:
+    """Mint the id of a batch: a UUIDv7 of this moment."""
+    return mint(time.time_ns() // 1000, secrets.randbits(TAIL_BITS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

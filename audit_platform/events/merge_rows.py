@@ -95,9 +95,21 @@ class Isolation:
 
 
 def copy_into(
-    connection: Connection, table: sql.Identifier, columns: tuple[str, ...], rows: pl.DataFrame
+    connection: Connection,
+    table: sql.Identifier,
+    columns: tuple[str, ...],
+    rows: pl.DataFrame,
+    *,
+    data: bytes | None = None,
 ) -> None:
     """COPY rows into a table, in text format.
+
+    Args:
+        connection: Inside a transaction.
+        table: Has the columns.
+        columns: Of the rows, in the order of the text.
+        rows: What is copied.
+        data: The rows as text, if it was made before.
 
     Raises:
         RowCountMismatch: The server took another number of rows, for example because a row ended
@@ -105,7 +117,7 @@ def copy_into(
         RowRefused: A row cannot be stored; `fields["row_no"]` names it where the server did.
     """
     statement = sql.SQL("copy {} ({}) from stdin").format(table, _columns(columns))
-    data = copy_text(rows, columns)
+    data = copy_text(rows, columns) if data is None else data
     half = len(data) // 2
     with _naming_row(rows), translated(), connection.cursor() as cursor:
         with cursor.copy(statement) as copy:

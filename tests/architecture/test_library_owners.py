@@ -15,6 +15,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "alembic": ("db/migrate.py", "db/migrations/"),
     "polars": (
         "events/frame.py",
+        "events/ready_frame.py",
         "events/screen.py",
         "events/copy_rows.py",
         "events/copy_text.py",

@@ -15,6 +15,7 @@ from audit_platform.events.dead_letter import DeadLetterVault
 from audit_platform.events.frame import FrameResult, to_frame
 from audit_platform.events.ledger import BatchContext, BatchCounts
 from audit_platform.events.normalise import FrameLimits
+from audit_platform.events.ready_frame import make_ready
 from audit_platform.events.stream import StreamEntry
 from tests.conftest import KEY
 from tests.factories import wire
@@ -48,7 +49,7 @@ class Writer:
         context = BatchContext(
             batch_id=batch_id or str(uuid4()), shard=self.shard, run_id="run-1", fence=self.fence
         )
-        return self.store.store(frame, context)
+        return self.store.store(make_ready(frame, batch_id=context.batch_id), context)
 
 
 def frame_of_lines(lines: Sequence[bytes], **fields: bytes) -> FrameResult:

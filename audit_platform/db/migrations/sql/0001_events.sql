@@ -44,7 +44,7 @@ create table audit.event (
   id uuid not null,
   "timestamp" timestamptz not null,
   received_at timestamptz not null,
-  ingested_at timestamptz not null,
+  ingested_at timestamptz not null default now(),
   batch_id uuid not null,
   bulk_action_id uuid,
   producer_epoch bigint,
