@@ -238,6 +238,11 @@ class Buffer:
             return left
 
     @property
+    def is_closing(self) -> bool:
+        """Whether `begin_close` or `abandon` was called."""
+        return self._is_closing
+
+    @property
     def is_out_of_time(self) -> bool:
         """Whether closing has taken too long and the sender has to end."""
         return self._is_closing and monotonic() >= self._deadline_s
