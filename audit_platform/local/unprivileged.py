@@ -6,6 +6,7 @@ binaries (`binaries.py`).
 
 import os
 import pwd
+import stat
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -37,7 +38,31 @@ def account() -> pwd.struct_passwd:
 
 def shared_directory(account: pwd.struct_passwd) -> Path:
     """Directory of the account below /var/tmp, for what lies elsewhere out of its reach."""
+    _SHARED_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
+    require_trustworthy(_SHARED_ROOT)
     return _own_directory(_SHARED_ROOT / f"uid-{account.pw_uid}", account)
+
+
+def require_trustworthy(directory: Path) -> None:
+    """Refuse a directory in which somebody else could put a link of the name that we will use.
+
+    /var/tmp is open to everybody: what lies there may have been made to catch root.
+
+    Raises:
+        StartRefused: It is a link, belongs to another user, or others may write into it.
+    """
+    status = directory.lstat()
+    if (
+        not stat.S_ISDIR(status.st_mode)
+        or status.st_uid != os.geteuid()
+        or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ):
+        message = (
+            f"{directory} is not safe to use: it belongs to another user, is open to others, or is "
+            "a link. Remove it, or set AUDIT_DATA_DIR to a directory that the user of PostgreSQL "
+            "can reach."
+        )
+        raise StartRefused(message)
 
 
 def reachable_directory(wished: Path, account: pwd.struct_passwd) -> Path:
