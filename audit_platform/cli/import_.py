@@ -166,7 +166,7 @@ class _Run:
         if hidden > 0:
             typer.echo(f"… and {hidden:,} more rejected; --rejects FILE keeps them all", err=True)
         if passed:
-            typer.echo(f"{passed} files without a known suffix were passed over", err=True)
+            typer.echo(f"{_counted(passed, 'file')} without a known suffix passed over", err=True)
         for line in _summary(self.reports):
             typer.echo(line)
         if not any(report.sent or not report.records for report in self.reports):
@@ -174,6 +174,10 @@ class _Run:
         dead = sum(report.dead for report in self.reports)
         refused = self.unreadable or dead or any(report.rejected for report in self.reports)
         return SOME_REJECTED if refused else 0
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _summary(reports: list["FileReport"]) -> Iterator[str]:
@@ -192,7 +196,8 @@ def _summary(reports: list["FileReport"]) -> Iterator[str]:
         return
     total = dict(count_total(fresh))
     yield (
-        f"{len(fresh)} files, {total['records']:,} records: {total['sent']:,} sent, "
+        f"{_counted(len(fresh), 'file')}, {_counted(total['records'], 'record')}: "
+        f"{total['sent']:,} sent, "
         f"{total['rejected']:,} rejected"
     )
     if all(report.outcome is FileOutcome.STORED for report in fresh):

@@ -107,7 +107,7 @@ def _columns(record: RawObject, original: RawObject, mapping: Mapping) -> dict[s
             raise InvalidEvent(
                 field=spec.name,
                 problem="is missing, empty or too long",
-                remedy=f"give the record a {spec.name}, or set a default in the mapping",
+                remedy=f"give the record the field {spec.name}, or set a default in the mapping",
             )
     return columns
 
