@@ -123,7 +123,8 @@ sensors/                    state, decision, translation
 schedules.py                cron, each with the reason for its hour
 definitions.py              the code location: everything Dagster shows and runs
 cli/                        `audit-platform`: one file per command group
-  app.py                    entry point, errors to exit codes
+  entry.py                  entry point; what to install where only the SDK is
+  app.py                    the commands, errors to exit codes
   up.py                     up, status, down, reset, config
   doctor.py                 doctor: one line per self-check
   demo.py                   demo: everything from nothing, with a balance
