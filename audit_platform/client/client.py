@@ -111,17 +111,23 @@ class AuditClient:
         """Copy the call for the sender; False when it has to become an event here."""
         durability = arguments.pop("durability", Durability.STANDARD)
         if type(durability) is Durability:
-            shard = 0
-            if self._shards > 1:
-                tenant_id = core.snapshots.tenant_of(arguments, scope)
-                shard = shard_of(tenant_id, self._shards) if type(tenant_id) is str else -1
-            if shard >= 0 and core.buffer.frozen_count(shard) < MAX_WAITING_CALLS:
+            shard = self._shard_of_call(core, arguments, scope)
+            if shard is not None and core.buffer.frozen_count(shard) < MAX_WAITING_CALLS:
                 call = freeze(action, arguments, scope, now_us=time.time_ns() // 1000)
                 if call is not None:
                     core.buffer.put(shard, call, durability)
                     return True
         arguments["durability"] = durability
         return False
+
+    def _shard_of_call(
+        self, core: ClientCore, arguments: Mapping[str, object], scope: Scope | None
+    ) -> int | None:
+        """Stream of a call that nobody has checked; None if its tenant is no plain text."""
+        if self._shards == 1:
+            return 0
+        tenant_id = core.snapshots.tenant_of(arguments, scope)
+        return shard_of(tenant_id, self._shards) if type(tenant_id) is str else None
 
     @contextmanager
     def context(self, **values: object) -> Generator[None]:

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
@@ -120,11 +119,6 @@ def list_dead_letters(
         {"limit": limit, "reason": reason, "before_id": before_id},
     ).fetchall()
     return [_dead_letter(row, vault) for row in rows]
-
-
-def count_dead_letters(connection: Connection) -> Mapping[str, int]:
-    """Count unresolved dead letters by reason."""
-    return dict(connection.execute(load_queries("events")["count_dead_letters"]).fetchall())
 
 
 def _dead_letter(row: tuple[Any, ...], vault: DeadLetterVault) -> DeadLetter:

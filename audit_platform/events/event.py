@@ -86,7 +86,6 @@ JSON_FIELDS: Final = ("changes", "metadata", "context")
 TEXT_LIMITS: Final[Mapping[str, int]] = {
     field.name: field.max_length for field in EVENT_FIELDS if field.max_length is not None
 }
-STAMP_FIELDS: Final = ("producer_id", "producer_epoch", "producer_seq")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

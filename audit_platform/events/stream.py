@@ -194,12 +194,6 @@ class Consumer(Edge):
         with translated():
             return cast("int", self._redis.xlen(self.stream))
 
-    def pending_count(self) -> int:
-        """Entries that were delivered and not acknowledged."""
-        with translated():
-            summary: Reply = self._redis.xpending(self.stream, GROUP)
-        return int(summary["pending"])
-
 
 def _batch_fields(entry: BatchEntry) -> dict[str, bytes | int]:
     fields: dict[str, bytes | int] = {

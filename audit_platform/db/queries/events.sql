@@ -161,13 +161,3 @@ where
     and (%(before_id)s::bigint is null or dead_id < %(before_id)s)
 order by dead_id desc
 limit %(limit)s;
-
--- name: count_dead_letters
--- description: Count unresolved dead letters by reason
-select
-    reason,
-    count(*) as dead_letters
-from audit.dead_letter
-where resolved_at is null
-group by reason
-order by reason;

@@ -262,7 +262,7 @@ def test_lookups_use_the_hot_indexes(
     with psycopg.connect(database.reader_url) as connection:
         connection.execute("select set_config('app.tenant', 't3', true)")
         statement = (
-            b"explain (analyze, format json) " + load_queries("search")["search_tenant"].encode()
+            b"explain (analyze, format json) " + load_queries("search")["search_events"].encode()
         )
         plan = connection.execute(statement, given, prepare=False).fetchone()
 
