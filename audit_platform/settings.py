@@ -103,6 +103,33 @@ class ClientSettings(BaseSettings):
     redact_keys: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         (), description="further key names to redact, comma-separated"
     )
+    data_dir: Path = Field(
+        DEFAULT_DATA_DIR,
+        description="where the embedded services keep everything, and producers their spool",
+    )
+    spool_dir: Path | None = Field(
+        None, description="disk spool of the producers; default: `spool` in AUDIT_DATA_DIR"
+    )
+    spool_max_bytes: int = Field(
+        4 << 30,
+        ge=MEBIBYTE,
+        description="bytes of one producer's spool at most; half of it is kept for `durable`",
+    )
+    # A day repairs a PostgreSQL failover to an older state, if somebody notices within that day.
+    spool_retain_s: float = Field(
+        86_400, ge=0, description="how long confirmed `durable` events stay in the spool"
+    )
+    resend_window_bytes: int = Field(
+        32 * MEBIBYTE,
+        ge=MEBIBYTE,
+        description="bytes that wait in memory for the database's confirmation; more goes to disk",
+    )
+    durable_timeout_s: float = Field(
+        5, ge=0, le=300, description="longest wait of a `durable` call for room in the spool"
+    )
+    policies_file: Path | None = Field(
+        None, description="YAML file with policies per source and action; read again on change"
+    )
 
     @classmethod
     def settings_customise_sources(  # noqa: D102 - documented by pydantic-settings
@@ -133,9 +160,6 @@ class ClientSettings(BaseSettings):
 class Settings(ClientSettings):
     """What the server needs beside the producer's settings."""
 
-    data_dir: Path = Field(
-        DEFAULT_DATA_DIR, description="where the embedded services keep everything"
-    )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL to use, as an administrator; empty: the embedded one"
     )

@@ -23,7 +23,9 @@ class Durability(StrEnum):
     BEST_EFFORT = "best_effort"
     """Given up first when the buffer is full."""
     STANDARD = "standard"
-    """Kept in memory until Redis confirms it; dropped only when nothing else can make room."""
+    """Kept until the database confirms it; dropped only when memory and disk are full."""
+    DURABLE = "durable"
+    """On the producer's disk before the call returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

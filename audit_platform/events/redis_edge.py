@@ -23,6 +23,11 @@ def stream_key(key_prefix: str, shard: int) -> str:
     return f"{key_prefix}:{{{shard}}}:events"
 
 
+def watermark_key(key_prefix: str, shard: int) -> str:
+    """Key of the hash by which a shard tells its producers what is stored."""
+    return f"{key_prefix}:{{{shard}}}:wm"
+
+
 class Edge:
     """A connection pool whose errors are ours; shared by the edges below."""
 
