@@ -73,6 +73,7 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   lane.py                   one shard's part of the buffer
   sender.py                 thread: buffer to Redis, same bytes until confirmed
   breaker.py                circuit breaker: how long to wait, how much to risk (pure)
+  overload_rules.py         what a producer does at each overload level (pure)
   process_hooks.py          drain at exit and on SIGTERM; a forked child starts afresh
   stats.py                  counts that add up
 search/                     questions about stored events
