@@ -37,6 +37,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   lease.py                  one drain run per shard: take, renew, check the fence, release
   batch.py                  when to flush, how much to read, how to halve (pure)
   overload.py               overload levels: how far the drain is behind (pure)
+  load_gauge.py             age of the oldest entry and Redis memory, measured, as a level
   intake.py                 reader thread of a drain: read, decode, hand over
   hand_over.py              bounded hand-over between two threads, errors included
   drain_loop.py             storing thread of a drain: store, acknowledge, until a reason to end

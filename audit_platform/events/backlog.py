@@ -1,6 +1,6 @@
 """Redis Streams edge of those who only look: the sensor, self-checks, people.
 
-Here: what waits in a shard, and how the server is configured. Not here: appending, reading and
+Here: what waits in a shard, how the server is configured and how full it is. Not here: appending, reading and
 acknowledging (`events/stream.py`).
 Guarantee: nothing here changes a stream.
 """
@@ -31,6 +31,19 @@ class ShardBacklog:
     last_id: str
     length: int
     oldest_ms: int | None = field(default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """Memory of the server; `limit_bytes` is 0 when it has no limit."""
+
+    used_bytes: int
+    limit_bytes: int
+
+    @property
+    def share(self) -> float:
+        """Used part of the limit; 0 without a limit."""
+        return self.used_bytes / self.limit_bytes if self.limit_bytes else 0.0
 
 
 class Backlog(Edge):
@@ -78,7 +91,7 @@ class Backlog(Edge):
 
 
 class Inspector(Edge):
-    """The janitor's edge: reads the server's policy and access rules, changes nothing."""
+    """The janitor's eyes: the server's policy, memory and access rules; changes nothing."""
 
     def __init__(self, url: str, *, key_prefix: str, timeout_ms: int = 2_000) -> None:
         """Connect lazily.
@@ -102,6 +115,14 @@ class Inspector(Edge):
             reply: Reply = self._redis.info("server")
         return tuple(
             int(part) for part in text_of(reply["redis_version"]).split(".") if part.isdigit()
+        )
+
+    def memory(self) -> MemoryUse:
+        """Memory in use and its limit."""
+        with translated():
+            reply: Reply = self._redis.info("memory")
+        return MemoryUse(
+            used_bytes=int(reply["used_memory"]), limit_bytes=int(reply.get("maxmemory", 0))
         )
 
     def commands_of(self, user: str) -> frozenset[str] | None:
