@@ -1,7 +1,7 @@
 """Redis Streams edge of those who only look: the sensor, self-checks, people.
 
-Here: what waits in a shard, how the server is configured and how full it is. Not here: appending, reading and
-acknowledging (`events/stream.py`).
+Here: what waits in a shard, how the server is configured and how full it is. Not here: appending,
+reading and acknowledging (`events/stream.py`).
 Guarantee: nothing here changes a stream.
 """
 

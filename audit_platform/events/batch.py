@@ -5,7 +5,7 @@ Here: the decisions of the drain as functions of plain numbers. Not here: readin
 Guarantee: no decision depends on a clock or on randomness that was not passed in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY
@@ -19,6 +19,10 @@ MAX_ENTRIES_PER_READ: Final = 256
 MIN_DELAY_S: Final = 0.1
 PROBE_DELAY_S: Final = 5.0
 FAILURES_UNTIL_OPEN: Final = 5
+
+# At an overload level the oldest event is over 10 s old or Redis half full: another second of
+# waiting costs nobody anything, and full batches cost the database less per row.
+OVERLOAD_LINGER_S: Final = 1.0
 
 # Three time-outs in a row are no accident: the batch is too large for this link or this lock.
 TIMEOUTS_UNTIL_HALVED: Final = 3
@@ -47,6 +51,13 @@ class Buffered:
     bytes_: int = 0
     since_s: float = 0.0
     """Clock value when the first entry came in; meaningless while `entries` is 0."""
+
+
+def limits_at(level: int, limits: FlushLimits) -> FlushLimits:
+    """Give the bounds of a batch at an overload level: from 1 on, it waits to become full."""
+    if level < 1:
+        return limits
+    return replace(limits, age_s=max(limits.age_s, OVERLOAD_LINGER_S))
 
 
 def is_full(buffered: Buffered, limits: FlushLimits) -> bool:

@@ -21,6 +21,7 @@ from audit_platform.events.back_off import BackOff
 from audit_platform.events.batch import (
     Buffered,
     FlushLimits,
+    limits_at,
     next_read_count,
     should_flush,
 )
@@ -80,7 +81,8 @@ class Intake:
         """
         self.batches: HandOver[Batch] = HandOver(depth=1)
         self._consumer, self._ensure_group = consumer, ensure_group
-        self._decode, self._limits, self._clock = decode, limits, clock
+        self._decode, self._clock = decode, clock
+        self._usual_limits = self._limits = limits
         self._new_batch_id = new_batch_id
         self._quiet_block_ms = quiet_block_ms
         self._stop = Event()
@@ -112,6 +114,10 @@ class Intake:
         if since_s is None or is_busy or not self.batches.is_empty:
             return 0.0
         return self._clock() - since_s
+
+    def obey(self, level: int) -> None:
+        """Gather batches as the overload level asks; takes effect with the next read."""
+        self._limits = limits_at(level, self._usual_limits)
 
     def is_done_with(self, batch: Batch) -> None:
         """Take note that a batch is acknowledged: it needs no claim any more."""

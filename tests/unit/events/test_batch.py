@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from audit_platform.events.batch import (
     MAX_ENTRIES_PER_READ,
     MIN_DELAY_S,
+    OVERLOAD_LINGER_S,
     PROBE_DELAY_S,
     Buffered,
     FlushLimits,
+    limits_at,
     next_read_count,
     retry_delay_s,
     should_flush,
@@ -93,3 +95,21 @@ def test_a_batch_that_keeps_timing_out_is_halved_down_to_one_row(
 def test_limits_under_which_nothing_flushes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="positive"):
         FlushLimits(**{"rows": 1, "bytes_": 1, "age_s": 1.0, **wrong})
+
+
+def test_overload_lets_a_batch_wait_to_become_full() -> None:
+    small = Buffered(entries=1, rows=1, bytes_=1, since_s=1.0)
+
+    assert limits_at(0, LIMITS) is LIMITS
+    assert should_flush(small, limits_at(0, LIMITS), now_s=1.3, is_store_free=True)
+    for level in (1, 2, 3):
+        limits = limits_at(level, LIMITS)
+        assert limits.rows == LIMITS.rows
+        assert not should_flush(small, limits, now_s=1.3, is_store_free=True)
+        assert should_flush(small, limits, now_s=1.0 + OVERLOAD_LINGER_S, is_store_free=True)
+
+
+def test_overload_never_shortens_a_longer_wait() -> None:
+    patient = FlushLimits(rows=100, bytes_=10_000, age_s=30)
+
+    assert limits_at(3, patient).age_s == 30
