@@ -222,11 +222,25 @@ class Settings(ClientSettings):
     drain_idle_s: float = Field(
         30, ge=1, le=3_600, description="a drain run ends after this time without events"
     )
+    # Each run leaves about 35 KB in Dagster's storage: one event a minute would start 1,440 a day.
+    drain_idle_longest_s: float = Field(
+        300,
+        ge=0,
+        le=3_600,
+        description="idle time of a run whose events come one by one; at most 10 times the usual",
+    )
     drain_lifetime_s: float = Field(
         600, ge=5, le=3_600, description="a drain run ends after this time"
     )
     lease_ttl_s: float = Field(
         30, ge=5, le=300, description="a silent drain run loses its shard after this time"
+    )
+    # Above the 60 s statement time-out of a batch: a living server speaks first.
+    postgres_answer_s: float = Field(
+        75,
+        ge=1,
+        le=600,
+        description="silence of PostgreSQL after which a drain run opens a new connection",
     )
     observation_interval_s: float = Field(
         10, ge=1, le=600, description="time between two observations of a run"

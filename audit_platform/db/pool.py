@@ -6,7 +6,8 @@ Guarantee: code outside `db/` that runs inside `translated()` sees only errors o
 """
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -33,12 +34,41 @@ _LOCK_STATES: Final = frozenset({"55P03", "40001", "40P01"})
 _SEALED: Final = "55000"
 
 
+class _ImpatientConnection(Connection):
+    """A connection that closes itself when PostgreSQL stays silent for too long.
+
+    Keepalives find a dead machine, not a proxy or a frozen server whose kernel still answers: a
+    statement would wait for ever (seen with a stalled proxy, test N03).
+    """
+
+    answer_timeout_s = float("inf")
+
+    def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
+        """Run one exchange with the server, as psycopg does, but not for ever."""
+        return super().wait(self._bounded(gen), *arguments, **options)
+
+    def _bounded(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        deadline_s = time.monotonic() + self.answer_timeout_s
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > deadline_s:
+                    # A rollback would wait just as long.
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("PostgreSQL does not answer")
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            return done.value
+
+
 def connect(
     url: str,
     *,
     application: str,
     role: str | None = None,
     connect_timeout_s: int = CONNECT_TIMEOUT_S,
+    answer_timeout_s: float | None = None,
 ) -> Connection:
     """Open one connection in autocommit mode; time zone UTC.
 
@@ -47,13 +77,15 @@ def connect(
         application: Shown in `pg_stat_activity`, prefixed `audit-platform `.
         role: Role to take on, for example `audit_owner` by a maintenance login.
         connect_timeout_s: Longest wait for the server.
+        answer_timeout_s: Longest silence during one statement or one piece of a COPY; then the
+            connection is closed and the statement fails as unavailable. None: no limit.
 
     Raises:
         DatabaseUnavailable: No answer.
         PermissionRefused: Wrong password or role.
     """
     with translated():
-        connection = psycopg.connect(
+        connection = _ImpatientConnection.connect(
             url,
             autocommit=True,
             application_name=f"audit-platform {application}"[:63],
@@ -61,6 +93,8 @@ def connect(
             options="-c timezone=UTC",
             **_KEEPALIVE,
         )
+    if answer_timeout_s is not None:
+        connection.answer_timeout_s = answer_timeout_s
     if role is not None:
         with translated():
             connection.execute(psycopg.sql.SQL("set role {}").format(psycopg.sql.Identifier(role)))

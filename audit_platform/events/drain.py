@@ -61,7 +61,11 @@ def run_drain(
     with ExitStack() as stack:
         stack.enter_context(stop_on_sigterm(stop))
         session = WriterSession(
-            lambda: connect(settings.database_url_of("writer"), application=f"drain {shard}")
+            lambda: connect(
+                settings.database_url_of("writer"),
+                application=f"drain {shard}",
+                answer_timeout_s=settings.postgres_answer_s,
+            )
         )
         stack.callback(session.close)
         taken = _take_lease(
