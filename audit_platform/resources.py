@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from audit_platform.db.pool import OWNER_ROLE, Connection, connected
-from audit_platform.events.backlog import Backlog
+from audit_platform.events.backlog import LONGEST_READ_MS, Backlog
 from audit_platform.settings import Settings, load_settings
 
 
@@ -71,7 +71,7 @@ class StreamResource(SettingsResource):
         backlog = Backlog(
             settings.redis_url_of("sensor"),
             key_prefix=settings.key_prefix,
-            block_ms=settings.sensor_block_ms,
+            block_ms=LONGEST_READ_MS,
         )
         try:
             yield backlog

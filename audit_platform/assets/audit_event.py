@@ -36,7 +36,8 @@ Who did what to which record, when, for which tenant, with which outcome. Rows a
 the job `ingest`, with `COPY`, together with their ledger row in `audit.ingest_batch`. People read
 the view `audit.events` (set `app.tenant` first) or `audit-platform search`.
 
-**Observations** (about every 10 s while a drain is busy, every 60 s below 75 events/s):
+**Observations** (for about 2,000 events each, every 10 s at most and every 60 s at least while
+events come):
 
 | name | meaning |
 |---|---|
@@ -46,6 +47,7 @@ the view `audit.events` (set `app.tenant` first) or `audit-platform search`.
 | `duplicates` | events that were stored already |
 | `late`, `dead_letters` | set aside in the tables beside this one |
 | `backlog` | entries that still wait |
+| `overload_level` | highest since then: 0 none, 1 larger batches, 2 sheds `best_effort`, 3 spools |
 """
 
 _LATE_TEXT: Final = """

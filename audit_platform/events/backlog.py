@@ -21,6 +21,8 @@ from audit_platform.events.redis_edge import (
 from audit_platform.events.stream import GROUP
 
 FIRST_ID: Final = "0-0"
+LONGEST_READ_MS: Final = 10_000
+"""Longest block of one read: a connection whose other end fell silent is noticed 5 s later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class MemoryUse:
 class Backlog(Edge):
     """The sensor's edge: looks at streams without taking from them."""
 
-    def __init__(self, url: str, *, key_prefix: str, block_ms: int = 10_000) -> None:
+    def __init__(self, url: str, *, key_prefix: str, block_ms: int = LONGEST_READ_MS) -> None:
         """Connect lazily.
 
         Args:

@@ -39,6 +39,8 @@ class DrainReport:
     redis_lost: int
     backlog: int
     """Entries in the stream, those being stored included."""
+    level: int = 0
+    """Overload level, 0 to 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class Tally:
         """Length of the present window."""
         return now_s - self._window.since_s
 
-    def report(self, *, now_s: float, backlog: int) -> DrainReport:
+    def report(self, *, now_s: float, backlog: int, level: int = 0) -> DrainReport:
         """Close the present window and begin the next."""
         window, self._window = self._window, _Sums(since_s=now_s)
         seconds, totals = max(now_s - window.since_s, 1e-9), window.totals
@@ -121,6 +123,7 @@ class Tally:
             dead_by_reason=dict(window.dead_by_reason),
             redis_lost=totals["redis_lost"],
             backlog=backlog,
+            level=level,
         )
 
     def summary(self, *, now_s: float, ended_because: EndReason) -> DrainSummary:

@@ -45,6 +45,12 @@ class DrainConfig(dg.Config):
         default=None,
         description="Finished run whose lease may be taken over at once; the sensor sets it.",
     )
+    idle_s: float | None = Field(
+        default=None,
+        ge=0.1,
+        description="End after this time without events; default: AUDIT_DRAIN_IDLE_S (30). "
+        "The sensor sets it where events come one by one.",
+    )
 
 
 class Observer:
@@ -96,6 +102,8 @@ def drain_shard(
     observer = Observer(context.log_event, shard=config.shard, clock=time.monotonic)
     with dagster_failures():
         values = settings.load()
+        if config.idle_s is not None:
+            values = values.model_copy(update={"drain_idle_s": config.idle_s})
         crash_points.arm(values.crash)
         try:
             summary = run_drain(

@@ -107,7 +107,13 @@ def _shard_state(
         runs=in_flight(records),
         failures=failures,
         failed_at=failed_at,
+        ended_s=_seconds_since_end(records, now),
     )
+
+
+def _seconds_since_end(records: Sequence[dg.RunRecord], now: datetime) -> float | None:
+    ends = [record.end_time for record in records if record.end_time is not None]
+    return max(0.0, now.timestamp() - max(ends)) if ends else None
 
 
 def _lease_state(instance: dg.DagsterInstance, row: LeaseRow) -> LeaseState:

@@ -118,6 +118,43 @@ def test_entry_that_arrives_during_the_wait_is_launched_at_once(
     assert time.monotonic() - began < 5.0
 
 
+def test_end_of_a_drain_is_seen_within_the_tick(
+    settings_for_runs: Settings,
+    instance: dg.DagsterInstance,
+    append: Callable[[int], None],
+    writer: Connection,
+) -> None:
+    """The next tick came up to 5 s later, and every tick is a row in Dagster's storage."""
+    defs = location_of(settings_for_runs, sensor_block_ms=19_500)
+    append(0)
+    owner = make_run(instance, Status.STARTED, since=ago(300))
+    take_lease(writer, owner)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(tick, defs, "stream_backlog", instance)
+        threading.Event().wait(1.5)
+        assert not waiting.done()
+        report(instance, owner, DagsterEventType.PIPELINE_SUCCESS)
+        found = waiting.result(DEADLINE_S)
+
+    (request,) = requested(found)
+    # It ended a moment ago while entries waited: no reason yet to call that a trickle, but none
+    # against staying either.
+    assert drain_config(request) == {"shard": 0, "dead_run_id": owner, "idle_s": 10.0}
+
+
+def test_run_soon_after_the_last_one_is_asked_to_stay_longer(
+    location: dg.Definitions, instance: dg.DagsterInstance, append: Callable[[int], None]
+) -> None:
+    append(0)
+    before = make_run(instance, Status.STARTED, since=ago(60))
+    report(instance, before, DagsterEventType.PIPELINE_SUCCESS)
+
+    (request,) = requested(tick(location, "stream_backlog", instance))
+
+    assert drain_config(request) == {"shard": 0, "idle_s": 10.0}
+    assert dg.validate_run_config(location.resolve_job_def("ingest"), request.run_config)
+
+
 def test_several_ticks_launch_one_run_and_the_next_when_it_has_ended(
     location: dg.Definitions, instance: dg.DagsterInstance, append: Callable[[int], None]
 ) -> None:

@@ -9,9 +9,9 @@ from audit_platform.events.tally import DrainReport
 from audit_platform.jobs.ingest import Observer
 
 REPORT = DrainReport(
-    rows=1_000,
+    rows=2_000,
     batches=1,
-    rows_per_s=100.0,
+    rows_per_s=200.0,
     lag_p50_s=0.1,
     lag_p99_s=0.2,
     bytes_=350_000,
@@ -56,9 +56,9 @@ def test_busy_run_observes_each_report_and_nothing_more_at_its_end() -> None:
         observer.report(REPORT)
     observer.finish()
 
-    assert [numbers["rows"] for numbers in storage.numbers] == [1_000, 1_000]
+    assert [numbers["rows"] for numbers in storage.numbers] == [2_000, 2_000]
     assert storage.numbers[0]["shard"] == "3"
-    assert storage.numbers[0]["rows_per_s"] == 100.0
+    assert storage.numbers[0]["rows_per_s"] == 200.0
 
 
 def test_slow_run_observes_once_at_its_end() -> None:
@@ -86,7 +86,7 @@ def test_outage_of_the_storage_ends_no_run_and_loses_no_number() -> None:
     clock.now_s += 10
     observer.report(REPORT)
 
-    assert [numbers["rows"] for numbers in storage.numbers] == [2_000]
+    assert [numbers["rows"] for numbers in storage.numbers] == [4_000]
 
 
 def test_idle_run_observes_nothing() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from audit_platform.events.tally import DrainReport
 from audit_platform.jobs.observation import (
-    BUSY_EVENTS_PER_S,
+    EVENTS_PER_OBSERVATION,
     QUIET_INTERVAL_S,
     ObservationWindow,
 )
@@ -37,13 +37,21 @@ def window(*reports: DrainReport) -> ObservationWindow:
 
 
 def test_busy_shard_is_observed_with_every_report() -> None:
-    busy = window(replace(EMPTY, rows=int(BUSY_EVENTS_PER_S) * 10))
+    busy = window(replace(EMPTY, rows=EVENTS_PER_OBSERVATION))
 
     assert busy.is_due(110.0)
 
 
+def test_hundred_events_a_second_are_observed_every_twenty_seconds() -> None:
+    """More often, a million of them would take more than their share of Dagster's storage."""
+    ten_seconds = replace(EMPTY, rows=1_000)
+
+    assert not window(ten_seconds).is_due(110.0)
+    assert window(ten_seconds, ten_seconds).is_due(120.0)
+
+
 def test_slow_shard_is_observed_once_a_minute() -> None:
-    slow = window(replace(EMPTY, rows=int(BUSY_EVENTS_PER_S) * 10 - 1))
+    slow = window(replace(EMPTY, rows=EVENTS_PER_OBSERVATION - 1))
 
     assert not slow.is_due(110.0)
     assert slow.is_due(100.0 + QUIET_INTERVAL_S)
@@ -70,6 +78,12 @@ def test_median_is_weighted_by_rows_and_the_worst_delay_is_kept() -> None:
 
     assert (numbers["lag_p50_ms"], numbers["lag_p99_ms"]) == (200.0, 900.0)
     assert numbers["rows_per_s"] == 20.0
+
+
+def test_overload_level_is_the_highest() -> None:
+    levels = window(replace(EMPTY, level=1), replace(EMPTY, level=3), replace(EMPTY, level=0))
+
+    assert levels.numbers(120.0)["overload_level"] == 3
 
 
 def test_backlog_is_the_latest() -> None:

@@ -27,6 +27,7 @@ from audit_platform.sensors.decision import (
     confirm,
     decide,
     decide_shard,
+    idle_s_of,
     suspects,
 )
 
@@ -262,3 +263,38 @@ def test_suspect_is_dead_only_when_it_stays_one() -> None:
 
 def test_cleared_suspect_is_forgotten() -> None:
     assert confirm([], {RUN: 1.0}, 1_000.0) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("ended_s", "usual_s", "longest_s", "expected"),
+    [
+        (None, 30, 300, 30),  # the first run of its shard
+        (0, 30, 300, 300),
+        (300, 30, 300, 300),
+        (300.1, 30, 300, 30),  # staying would not have saved this run
+        (5, 1, 300, 10),  # ten times the usual
+        (11, 1, 300, 1),
+        (5, 30, 0, 30),  # switched off
+        (50, 30, 60, 60),
+    ],
+)
+def test_run_stays_longer_where_that_would_have_saved_it(
+    ended_s: float | None, usual_s: float, longest_s: float, expected: float
+) -> None:
+    request = DrainRequest(shard=0, dead_run_id=None, ended_s=ended_s)
+
+    assert idle_s_of(request, usual_s=usual_s, longest_s=longest_s) == expected
+
+
+def test_one_event_a_minute_takes_six_runs_an_hour() -> None:
+    """It took sixty: each run ended 30 s after its event, and the next event started another."""
+    clock_s, runs, ended_at_s = 0.0, 0, None
+    while clock_s < 3_600:
+        runs += 1
+        ended_s = None if ended_at_s is None else clock_s - ended_at_s
+        request = DrainRequest(shard=0, dead_run_id=None, ended_s=ended_s)
+        idle_s = idle_s_of(request, usual_s=30, longest_s=300)
+        ended_at_s = clock_s + (idle_s if idle_s < 60 else 600)
+        clock_s = 60 * (ended_at_s // 60 + 1)
+
+    assert runs <= 7
