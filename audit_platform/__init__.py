@@ -20,6 +20,8 @@ events/                     PATH 1: from the stream to PostgreSQL
   wire_event.py             one event in canonical wire form, as decoded (pure)
   wire_time.py              event times in every accepted form (pure)
   frame.py                  entries to one Polars frame with a declared schema, rejects apart
+  control_events.py         what producers report about themselves (pure)
+  control_rows.py           finds such reports among the rows
   screen.py                 vectorised checks: which lines are not plainly good
   repeated_keys.py          lines that may hold a key twice, by column (pure)
   normalise.py              one line precisely: foreign names, the exact verdict on a bad one
@@ -32,9 +34,12 @@ events/                     PATH 1: from the stream to PostgreSQL
   copy_text.py              frame to the bytes of COPY text (pure)
   copy_rows.py              the consumer transaction: one batch with its ledger row
   merge_rows.py             merge path: through a stage, when rows exist already
+  ledger_ranges.py          what a batch tells about the numbers of its producers
   ledger.py                 ledger of one batch: counts, dead letters, ranges, Merkle root
   dead_letter.py            bad events: encrypt, keep, count, list
   lease.py                  one drain run per shard: take, renew, check the fence, release
+  watermark.py              what a producer's numbers came to, as it reads it; folds the ledger
+  return_path.py            tells producers what is stored and how the shard is
   batch.py                  when to flush, how much to read, how to halve (pure)
   overload.py               overload levels: how far the drain is behind (pure)
   load_gauge.py             age of the oldest entry and Redis memory, measured, as a level
@@ -75,6 +80,17 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   sender.py                 thread: buffer to Redis, same bytes until confirmed
   breaker.py                circuit breaker: how long to wait, how much to risk (pure)
   overload_rules.py         what a producer does at each overload level (pure)
+  slot.py                   process slots: a lock, and what dead processes left
+  sequence_state.py         epochs and last numbers in a file that survives SIGKILL
+  spool.py                  disk spool of one slot: append, read, delete what is confirmed
+  spool_room.py             limits of the spool, half of it for `durable`
+  spool_reader.py           one ascending sequence out of several segments
+  spool_directory.py        the segments found when the spool opens
+  spool_segment.py          one segment file: append, scan, cut, read
+  spool_format.py           bytes of a segment: header and records (pure)
+  segment_index.py          numbers and blocks of a segment (pure)
+  seq_ranges.py             ascending numbers as ranges (pure)
+  private_files.py          directories and files of one user, errors of their disk
   process_hooks.py          drain at exit and on SIGTERM; a forked child starts afresh
   stats.py                  counts that add up
 search/                     questions about stored events

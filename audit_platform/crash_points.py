@@ -14,7 +14,9 @@ from typing import Final
 CRASH_POINTS: Final = frozenset(
     {
         "P_BUFFERED",
+        "P_SPOOLED",
         "P_ADDED",
+        "P_CONFIRMED",
         "C_READ",
         "C_DECODED",
         "C_MIDCOPY",
@@ -23,6 +25,7 @@ CRASH_POINTS: Final = frozenset(
         "C_DONE",
         "M_STAGED",
         "M_MERGED",
+        "L_FOLD",
     }
 )
 

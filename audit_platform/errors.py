@@ -15,13 +15,18 @@ Not here: translation from libraries, which happens once at the edge that owns t
     │   └── DiskFull
     ├── NotRunning                no platform behind this data directory
     ├── InvalidEvent              one event cannot be accepted
+    ├── AuditUnavailable          a `durable` event was not accepted; retryable
     ├── InvalidQuery              a filter or a cursor cannot be used
     ├── InvalidMapping            a mapping file is wrong
+    ├── InvalidPolicy             a policies file is missing or wrong
     ├── UnreadableFile            an import file cannot be read as its format
     ├── QueueError
     │   ├── QueueUnavailable      retryable
     │   ├── QueueFull             retryable
     │   └── GroupMissing
+    ├── SpoolError                the producer's disk spool
+    │   ├── SpoolFull             retryable
+    │   └── SpoolFailed
     └── DatabaseError
         ├── DatabaseUnavailable   retryable
         ├── LockNotAvailable      retryable
@@ -112,6 +117,12 @@ class InvalidEvent(AuditPlatformError):
         super().__init__(f"{field}: {problem}; {remedy}", field=field)
 
 
+class AuditUnavailable(AuditPlatformError):
+    """A durable event was not accepted. Free or change the disk of AUDIT_SPOOL_DIR, log it again."""
+
+    retryable = True
+
+
 class InvalidQuery(AuditPlatformError):
     """A filter or a cursor cannot be used. Correct the named option."""
 
@@ -120,6 +131,12 @@ class InvalidQuery(AuditPlatformError):
 
 class InvalidMapping(AuditPlatformError):
     """A mapping file is wrong. Correct the named rule."""
+
+    exit_code = 2
+
+
+class InvalidPolicy(AuditPlatformError):
+    """A policies file is missing or wrong. Correct the named rule; `policies check` tests a file."""
 
     exit_code = 2
 
@@ -146,6 +163,20 @@ class QueueFull(QueueError):
 
 class GroupMissing(QueueError):
     """The consumer group does not exist. It is created again at 0."""
+
+
+class SpoolError(AuditPlatformError):
+    """The disk spool did not take the events. Check the disk below AUDIT_SPOOL_DIR."""
+
+
+class SpoolFull(SpoolError):
+    """The disk spool is full. Free disk space, or raise AUDIT_SPOOL_MAX_BYTES."""
+
+    retryable = True
+
+
+class SpoolFailed(SpoolError):
+    """The disk spool cannot be used. Check AUDIT_SPOOL_DIR: disk, file system and rights."""
 
 
 class DatabaseError(AuditPlatformError):
