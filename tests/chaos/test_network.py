@@ -18,6 +18,7 @@ import redis
 
 from audit_platform.db.pool import connect
 from audit_platform.errors import DatabaseUnavailable
+from audit_platform.events.copy_rows import TransactionLimits, halves
 from audit_platform.events.stream import GROUP
 from audit_platform.events.tally import EndReason
 from tests.chaos.harness.fault_proxy import Direction, Fault, FaultProxy
@@ -25,6 +26,7 @@ from tests.chaos.harness.traffic import OUTAGE_S, Traffic, seconds_until, starte
 from tests.conftest import Database, RedisSpace
 from tests.factories import event, wire
 from tests.integration.events.shard import Shard, wait_until
+from tests.integration.events.store import frame_of, open_writer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120 + 4 * OUTAGE_S)]
 
@@ -214,6 +216,33 @@ def test_latency_slows_down_and_loses_nothing(
     assert to_redis.counters.delayed_chunks > 10
     assert to_postgres.counters.delayed_chunks > 10
     traffic.check(faulty)
+
+
+def test_a_thin_link_halves_the_batch_until_it_fits(shard: Shard, to_postgres: FaultProxy) -> None:
+    """N05: a batch that PostgreSQL's time-out ends thrice is stored in two parts.
+
+    The same decision that the storing thread takes, with a time-out of 1 s instead of 60 s.
+    """
+    url = through(shard.settings, postgres=to_postgres).database_url_of("writer")
+    writer = open_writer(url, limits=TransactionLimits(statement_timeout="1s"))
+    traffic = [event() for _ in range(400)]
+    waiting, states, sizes = [frame_of(traffic)], list[str | None](), list[int]()
+    to_postgres.set(Direction.TO_SERVER, Fault(bytes_per_s=64_000))
+    while waiting:
+        frame = waiting.pop()
+        try:
+            writer.save(frame)
+        except DatabaseUnavailable as exc:
+            states.append(exc.sqlstate)
+            waiting += reversed(halves(frame))
+        else:
+            sizes.append(frame.rows.height)
+    writer.connection.close()
+
+    assert to_postgres.counters.throttled_s > 1
+    assert set(states) == {"57014"}, "time-outs, no broken connection"
+    assert len(sizes) == len(states) + 1
+    assert sorted(shard.stored_ids()) == sorted(one["id"] for one in traffic)
 
 
 def test_resets_at_random_times_let_the_drain_progress(

@@ -26,7 +26,9 @@ from urllib.parse import urlsplit
 _CHUNK: Final = 16_384
 # Longer than any pattern here; a pattern that two reads share is found with it.
 _TAIL: Final = 64
-_QUEUE: Final = 256
+# Small, so that a thin line is felt by who writes into it.
+_QUEUE: Final = 16
+_KEPT: Final = 65_536
 _RST: Final = struct.pack("ii", 1, 0)
 
 
@@ -110,6 +112,8 @@ class FaultProxy:
             seed: Jitter and the times of resets follow from it.
         """
         self.counters = Counters()
+        self.seen = {direction: bytearray() for direction in Direction}
+        """First bytes that arrived from each side, for questions about their form."""
         self._target = (host, port)
         self._random = random.Random(seed)
         self._faults = dict.fromkeys(Direction, Fault())
@@ -230,7 +234,7 @@ class FaultProxy:
                 self._carry(link, Direction.TO_SERVER, reader, link.server),
                 self._carry(link, Direction.TO_CLIENT, server_reader, writer),
             )
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             pass
         finally:
             link.sever()
@@ -250,6 +254,8 @@ class FaultProxy:
             due_s = 0.0
             while True:
                 data = await reader.read(_CHUNK)
+                seen = self.seen[direction]
+                seen += data[: _KEPT - len(seen)]
                 # Never before the bytes ahead: jitter must not change the order.
                 due_s = max(due_s, self._loop.time() + self._latency_s(direction, data))
                 await queue.put((due_s, data))
