@@ -12,6 +12,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   event.py                  AuditEvent: fields, limits, wire form (pure)
   identity.py               UUIDv7 from the event's own timestamp; ids of external sources (pure)
   policy.py                 durability classes, batching presets, shards (pure)
+  policy_rules.py           policies per source and action: which rule applies (pure)
   redis_edge.py             connections to Redis, keys, its errors as ours
   stream.py                 Redis Streams edge: append, read, claim, acknowledge
   backlog.py                Redis Streams edge of those who only look
@@ -72,6 +73,8 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   frozen.py                 arguments of a call, copied as they are
   scope.py                  fields inherited inside `context()`
   fields.py                 arguments of `log()`: names, types, values (pure)
+  policy_file.py            form of a policies file, checked
+  policies.py               follows the file, decides calls, counts what is not logged
   snapshot.py               arguments to the bytes of one event: checked, redacted, fixed
   payload.py                JSON as the ingest job accepts it, or why not (pure)
   draft.py                  an event being put together
@@ -107,6 +110,7 @@ integrity/                  tamper evidence
   merkle.py                 Merkle root over leaves (pure)
 privacy/                    redaction before bytes leave the process
   redact.py                 secrets out of an event, by key and by pattern (pure)
+  redact_fields.py          fields a policy names out of an event (pure)
   key_names.py              keys whose values are secret (pure)
   patterns.py               secrets inside text: cards, tokens, headers, URLs (pure)
 db/                         PostgreSQL edge

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from audit_platform.client.scope import Scope
+from audit_platform.events.policy_rules import Decision
 
 # Version 2 knows no references between objects, and is the faster for it.
 _MARSHAL_VERSION: Final = 2
@@ -22,12 +23,14 @@ MAX_FROZEN_BYTES: Final = 65_536
 
 
 class Frozen:
-    """One call: its arguments, its scope, its time."""
+    """One call: its arguments, its scope, its time, and what the policies said of it."""
 
-    __slots__ = ("_data", "now_us", "scope")
+    __slots__ = ("_data", "decision", "now_us", "scope")
 
-    def __init__(self, data: bytes, scope: Scope | None, now_us: int) -> None:
-        self._data, self.scope, self.now_us = data, scope, now_us
+    def __init__(
+        self, data: bytes, scope: Scope | None, now_us: int, decision: Decision | None = None
+    ) -> None:
+        self._data, self.scope, self.now_us, self.decision = data, scope, now_us, decision
 
     def __len__(self) -> int:
         """Bytes it takes in the buffer, as long as it is no event yet."""
@@ -39,7 +42,12 @@ class Frozen:
 
 
 def freeze(
-    action: object, arguments: Mapping[str, object], scope: Scope | None, *, now_us: int
+    action: object,
+    arguments: Mapping[str, object],
+    scope: Scope | None,
+    *,
+    now_us: int,
+    decision: Decision | None = None,
 ) -> Frozen | None:
     """Copy a call.
 
@@ -48,6 +56,7 @@ def freeze(
         arguments: The others, in a dictionary of their own.
         scope: Of the calling thread or task; never changed, so not copied.
         now_us: Microseconds since 1970.
+        decision: Of the policies; shared and never changed, so not copied.
 
     Returns:
         None when a value is not of a built-in type, nests without end, or is too large.
@@ -56,4 +65,4 @@ def freeze(
         data = marshal.dumps(cast("Any", (action, arguments)), _MARSHAL_VERSION)
     except ValueError:
         return None
-    return Frozen(data, scope, now_us) if len(data) <= MAX_FROZEN_BYTES else None
+    return Frozen(data, scope, now_us, decision) if len(data) <= MAX_FROZEN_BYTES else None

@@ -15,13 +15,16 @@ from typing import Final, NamedTuple, cast
 from audit_platform.client import fields
 from audit_platform.client.draft import SETTERS, Draft
 from audit_platform.client.payload import field_json, to_payload
+from audit_platform.client.policies import PolicyBook
 from audit_platform.client.scope import INHERITED_FIELDS, Scope
 from audit_platform.errors import InvalidEvent
 from audit_platform.events import identity
 from audit_platform.events.event import JSON_FIELDS, TEXT_LIMITS, ActorType, check_text
 from audit_platform.events.policy import Durability
+from audit_platform.events.policy_rules import Decision
 from audit_platform.privacy.patterns import SHORTEST_SECRET, redact_text
 from audit_platform.privacy.redact import Redactor
+from audit_platform.privacy.redact_fields import FieldRedaction
 
 _NO_REDACTION: Final = frozenset({"tenant_id"})
 """A tenant decides who may read: replacing a part of it would move the event."""
@@ -82,6 +85,18 @@ class Snapshots:
             "tenant_id", self._base["tenant_id"]
         )
 
+    def decide(
+        self, book: PolicyBook, action: object, arguments: Mapping[str, object], scope: Scope | None
+    ) -> Decision:
+        """What the policies say of a call, before anything of it is checked or numbered."""
+        inherited = scope.fields if scope else self._base
+        get = arguments.get
+        return book.decide(
+            get("source") or inherited.get("source") or self._base["source"],
+            action,
+            get("correlation_id") or inherited.get("correlation_id"),
+        )
+
     def snapshot(
         self,
         action: object,
@@ -89,6 +104,7 @@ class Snapshots:
         scope: Scope | None,
         *,
         now_us: int | None = None,
+        decision: Decision | None = None,
     ) -> Snapshot:
         """Fix one event.
 
@@ -97,6 +113,7 @@ class Snapshots:
             arguments: The other arguments of `log()`.
             scope: Of the call; None outside of any.
             now_us: When the call came; None: now.
+            decision: Of the policies; None: there are none.
 
         Raises:
             InvalidEvent: Names the argument, the problem and the remedy.
@@ -104,6 +121,8 @@ class Snapshots:
         scope = scope or self.root
         draft = Draft({**self._base, **scope.fields})
         record = draft.record
+        if decision is not None:
+            _set_defaults(draft, decision)
         self._set_text(draft, "action", action)
         for name, value in arguments.items():
             if value is None:
@@ -114,10 +133,10 @@ class Snapshots:
             else:
                 self._set(draft, name, value)
         self._identify(draft, now_us)
-        context_json = scope.context_json
-        if draft.context is not None:
-            own = cast("Mapping[str, object]", draft.context)
-            context_json = field_json("context", {**scope.context, **own})
+        redaction = None if decision is None else decision.redaction
+        context_json = _context_json(draft, scope, redaction)
+        if redaction is not None:
+            redaction.apply(record)
         return Snapshot(
             cast("str", record["tenant_id"]),
             draft.durability,
@@ -228,6 +247,28 @@ class Snapshots:
             text = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
             self._second = (second, text)
         return f"{text}.{microsecond:06d}Z"
+
+
+def _set_defaults(draft: Draft, decision: Decision) -> None:
+    """Set what the call's own arguments may still replace, and the rate, which none can."""
+    if decision.durability is not None:
+        draft.durability = decision.durability
+    if decision.severity is not None:
+        draft.record["severity"] = decision.severity
+    if decision.sampled_rate > 1:
+        draft.record["sampled_rate"] = decision.sampled_rate
+
+
+def _context_json(draft: Draft, scope: Scope, redaction: FieldRedaction | None) -> str:
+    """Context of the event over that of its scope."""
+    is_redacted = redaction is not None and redaction.touches("context")
+    if draft.context is None and not is_redacted:
+        return scope.context_json
+    own = cast("Mapping[str, object]", draft.context or {})
+    context: object = {**scope.context, **own}
+    if redaction is not None and is_redacted:
+        context = redaction.without("context", context)
+    return field_json("context", context)
 
 
 def _checked_text(name: str, value: object) -> str:
