@@ -110,11 +110,11 @@ class Verdict:
     """Accepted and not stored, by class; before anything is excused."""
     excused: int
     """Lost events of weak classes that gaps and declared ranges of their process cover."""
-    unexcused: tuple[str, ...]
+    unexcused: tuple[str, ...] = field(repr=False)
     """Lost ids that nothing excuses: the figure `lost` of the report; must be empty."""
     silent_gaps: int
     """Missing numbers beyond real losses: the ledger claims a loss that did not happen."""
-    unexpected: tuple[str, ...]
+    unexpected: tuple[str, ...] = field(repr=False)
     recovered: int
     """Unknown fate, and stored: allowed."""
     duplicated: int
@@ -221,7 +221,7 @@ def _numbers(ranges: Iterable[tuple[int, int, str, int, int]]) -> dict[Epoch, Nu
             numbers.got.update(range(first, end))
         elif kind == "declared":
             numbers.declared.update(range(first, end))
-        else:
+        elif kind == "end":
             numbers.is_ended = True
     return dict(known)
 

@@ -32,8 +32,8 @@ from audit_platform.local.postgres import PostgresConfig, PostgresServer
 from audit_platform.local.redis import RedisConfig, RedisServer
 from audit_platform.retention.lifecycle import ensure_ahead
 from audit_platform.settings import Settings, load_settings
-from tests.chaos.harness.history import read_history
-from tests.chaos.harness.oracle import Stored, Verdict, judge, read_stored, waiting
+from tests.chaos.harness.oracle import Stored, Verdict
+from tests.chaos.harness.site import Site
 from tests.conftest import KEY, POSTGRES_VERSION
 
 DATABASE: Final = "audit"
@@ -145,41 +145,37 @@ class Services:
         """Where producers write what they did."""
         return self.directory / "histories"
 
+    @property
+    def site(self) -> Site:
+        """What the oracle needs."""
+        return Site(
+            database_url=self.admin_url,
+            redis_url=self.redis.config.url("admin"),
+            dead_letter_key=KEY,
+            key_prefix=self.settings.key_prefix,
+            histories=self.histories,
+            shards=self.settings.shards,
+        )
+
     def ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask PostgreSQL as administrator, over a new connection."""
-        with psycopg.connect(self.admin_url, connect_timeout=5) as connection:
-            return connection.execute(query.encode(), values).fetchall()
+        return self.site.ask(query, *values)
 
     def stored(self) -> Stored:
         """Read what is stored now."""
-        return read_stored(
-            database_url=self.admin_url,
-            redis_url=self.redis.config.url("admin"),
-            key_prefix=self.settings.key_prefix,
-            dead_letter_key=KEY,
-            shards=self.settings.shards,
-        )
+        return self.site.stored()
 
     def waiting(self) -> tuple[int, int]:
         """Pending entries and length of the streams."""
-        return waiting(
-            self.redis.config.url("admin"),
-            key_prefix=self.settings.key_prefix,
-            shards=self.settings.shards,
-        )
+        return self.site.waiting()
 
     def verdict(self) -> Verdict:
         """Judge the histories against what is stored now."""
-        return judge(read_history(self.histories), self.stored())
+        return self.site.verdict()
 
     def settled_verdict(self, *, within_s: float) -> Verdict:
         """Judge again and again until nothing is wrong; the last verdict when time is over."""
-        deadline_s, pause = time.monotonic() + within_s, Event()
-        while True:
-            verdict = self.verdict()
-            if not verdict.problems() or time.monotonic() > deadline_s:
-                return verdict
-            pause.wait(0.5)
+        return self.site.settled_verdict(within_s=within_s)
 
 
 @contextmanager
