@@ -87,6 +87,7 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   sequence_state.py         epochs and last numbers in a file that survives SIGKILL
   spool.py                  disk spool of one slot: append, read, delete what is confirmed
   spool_room.py             limits of the spool, half of it for `durable`
+  open_segments.py          which open segment takes which record
   spool_reader.py           one ascending sequence out of several segments
   spool_directory.py        the segments found when the spool opens
   spool_segment.py          one segment file: append, scan, cut, read
@@ -137,6 +138,7 @@ assets/                     what the platform keeps, as Dagster shows it
 jobs/                       what Dagster launches
   ingest.py                 one drain run of one shard
   observation.py            how often a run reports, and what (pure)
+  coordinator.py            Dagster's run queue, past which ingest runs go
   maintenance.py            partitions ahead, checks
 sensors/                    state, decision, translation
   decision.py               when a shard needs a run, which runs are dead (pure)

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from audit_platform.client.open_segments import OpenSegments
 from audit_platform.client.private_files import as_spool_error
 from audit_platform.client.seq_ranges import merge
 from audit_platform.client.spool_directory import open_directory
@@ -64,16 +65,13 @@ class Spool:
         """
         self._directory, self._clock_ms = directory, clock_ms
         self._retain_ms = retain_s * 1000
-        self._segment_bytes = segment_bytes or max(
-            _MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, max_bytes // 8)
-        )
-        # Locks: that of a stream for everything that writes there; `_lock` for what all share,
-        # never held during a system call. Always taken in this order.
-        self._writing = {stream: Lock() for stream in SpoolStream}
+        size = segment_bytes or max(_MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, max_bytes // 8))
+        # Locks: that of a stream for everything that writes there; `_lock` for the list of
+        # segments, never held during a system call. Always taken in this order.
+        self._opened = {stream: OpenSegments(size) for stream in SpoolStream}
         self._lock = Lock()
         self._segments: defaultdict[int, list[Segment]] = defaultdict(list)
-        self._open: dict[tuple[int, SpoolStream], Segment] = {}
-        self._room = Room(max_bytes, step_bytes=self._segment_bytes)
+        self._room = Room(max_bytes, step_bytes=size)
         self._is_closed = False
         try:
             found = open_directory(directory)
@@ -94,8 +92,8 @@ class Spool:
 
         Args:
             epoch: Epoch of all records.
-            records: Ascending numbers; when the first is not above those of the open segment, a
-                new segment begins. None at all: nothing happens.
+            records: Ascending numbers. Calls may come out of order, which costs a new segment
+                now and then. None at all: nothing happens.
             stream: `SPILL` gets half of the room at most.
 
         Raises:
@@ -108,7 +106,7 @@ class Spool:
             return
         packed = pack_records(records)
         seqs = [record.seq for record in records]
-        with self._writing[stream]:
+        with self._opened[stream].lock:
             try:
                 self._append(epoch, packed, seqs, stream)
             except OSError as exc:
@@ -173,35 +171,39 @@ class Spool:
         Returns:
             Bytes freed.
         """
-        confirmed = [one for one in self._all() if _is_confirmed(one, is_confirmed)]
+        # Not asked under a lock: the answer may need one that a caller of `append` holds.
+        confirmed = [
+            (segment, size_bytes)
+            for segment in self._all()
+            for size_bytes in [segment.size_bytes]
+            if _is_confirmed(segment, is_confirmed)
+        ]
         old_ms = self._clock_ms() - self._retain_ms
         before, target = self.size_bytes, self._room.take_target_bytes()
-        for segment in sorted(confirmed, key=lambda one: one.used_ms):
+        for segment, size_bytes in sorted(confirmed, key=lambda one: one[0].used_ms):
             is_due = segment.stream is SpoolStream.SPILL or segment.used_ms < old_ms
             if is_due or self.size_bytes > target:
-                self._delete(segment, is_confirmed)
+                self._delete(segment, size_bytes)
         return before - self.size_bytes
 
     def close(self) -> None:
         """Close the open segments; later appends fail."""
         self._is_closed = True
-        for stream in SpoolStream:
-            with self._writing[stream]:
-                for key in [key for key in self._open if key[1] is stream]:
-                    self._open.pop(key).seal()
+        for opened in self._opened.values():
+            with opened.lock:
+                opened.seal_all()
 
     def abandon_after_fork(self) -> None:
         """In a forked child: close the copies of the parent's files; takes no lock."""
         self._is_closed = True
-        for segment in self._open.values():
-            segment.abandon()
-        self._open = {}
+        for opened in self._opened.values():
+            opened.abandon_after_fork()
 
     def _append(self, epoch: int, packed: Packed, seqs: Sequence[int], stream: SpoolStream) -> None:
         """Write into the open segment, or into a new one; the stream's lock is held."""
         if self._is_closed:
             raise SpoolFailed("the disk spool is closed. Log before closing the client.")
-        segment = self._segment_for(epoch, seqs[0], len(packed.data), stream)
+        segment = self._opened[stream].choose(epoch, seqs[0], len(packed.data))
         needed = len(packed.data) + (0 if segment else HEADER_BYTES)
         if not self._room.reserve(needed, stream):
             raise SpoolFull(
@@ -216,33 +218,15 @@ class Spool:
             else:
                 header = SegmentHeader(epoch, seqs[0], self._clock_ms())
                 segment = Segment.create(self._directory, header, stream, packed, seqs)
-                self._open[epoch, stream] = segment
+                self._opened[stream].add(segment)
                 with self._lock:
                     self._segments[epoch].append(segment)
         except OSError:
             self._room.add(-needed, stream)
             if segment is not None and not segment.is_trusted:
-                self._seal(segment)
+                self._opened[segment.stream].seal(segment)
             raise
         segment.used_ms = self._clock_ms()
-
-    def _segment_for(
-        self, epoch: int, first_seq: int, data_bytes: int, stream: SpoolStream
-    ) -> Segment | None:
-        segment = self._open.get((epoch, stream))
-        if segment is None:
-            return None
-        span = segment.span
-        if segment.size_bytes + data_bytes > self._segment_bytes or (span and span[1] >= first_seq):
-            self._seal(segment)
-            return None
-        return segment
-
-    def _seal(self, segment: Segment) -> None:
-        key = segment.header.epoch, segment.stream
-        if self._open.get(key) is segment:
-            del self._open[key]
-        segment.seal()
 
     def _of(self, epoch: int) -> list[Segment]:
         with self._lock:
@@ -252,16 +236,15 @@ class Spool:
         with self._lock:
             return [segment for segments in self._segments.values() for segment in segments]
 
-    def _delete(self, segment: Segment, is_confirmed: Callable[[int, int, int], bool]) -> None:
-        with self._writing[segment.stream]:
-            # The open segment may have grown since it was asked about.
-            if not _is_confirmed(segment, is_confirmed):
-                return
-            self._forget(segment)
-            segment.remove()
+    def _delete(self, segment: Segment, size_bytes: int) -> None:
+        with self._opened[segment.stream].lock:
+            # It may have grown since it was asked about, or be gone.
+            if segment.size_bytes == size_bytes and segment in self._of(segment.header.epoch):
+                self._forget(segment)
+                segment.remove()
 
     def _forget(self, segment: Segment) -> None:
-        self._seal(segment)
+        self._opened[segment.stream].seal(segment)
         epoch = segment.header.epoch
         with self._lock:
             self._segments[epoch].remove(segment)
@@ -271,11 +254,11 @@ class Spool:
 
     def _look_again(self, segment: Segment) -> None:
         """Find what is left of a segment that a read could not follow."""
-        with self._writing[segment.stream]:
+        with self._opened[segment.stream].lock:
             if segment not in self._of(segment.header.epoch):
                 return  # pruned meanwhile
             before_bytes, before_damaged = segment.size_bytes, segment.damaged
-            self._seal(segment)
+            self._opened[segment.stream].seal(segment)
             try:
                 segment.rescan()
             except (OSError, SegmentDamaged):

@@ -54,18 +54,17 @@ def _merged(
             blocks = segment.blocks(first, last)
             source = segment.read(blocks, first, last)
             stack.enter_context(closing(source))
-            _push(heads, number, source)
-        if heads:
-            _, number, record, source = heapq.heappop(heads)
+            record = next(source, None)
+            if record is not None:
+                heapq.heappush(heads, (record.seq, number, record, source))
+        if not heads:
+            continue
+        _, number, record, source = heapq.heappop(heads)
+        yield record
+        # Mostly one segment is alone for a long stretch: no heap until another one is due.
+        until = min(heads[0][0] if heads else last + 1, -waiting[-1][0] if waiting else last + 1)
+        for record in source:
+            if record.seq >= until:
+                heapq.heappush(heads, (record.seq, number, record, source))
+                break
             yield record
-            _push(heads, number, source)
-
-
-def _push(
-    heads: list[tuple[int, int, SpoolRecord, Iterator[SpoolRecord]]],
-    number: int,
-    source: Iterator[SpoolRecord],
-) -> None:
-    record = next(source, None)
-    if record is not None:
-        heapq.heappush(heads, (record.seq, number, record, source))
