@@ -16,6 +16,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   redis_edge.py             connections to Redis, keys, its errors as ours
   stream.py                 Redis Streams edge: append, read, claim, acknowledge
   backlog.py                Redis Streams edge of those who only look
+  janitor.py                clears up what crashes leave in Redis
   decode_batch.py           decodes a batch so that no entry stops a shard
   lines.py                  stream entries to lines; both entry formats (pure)
   wire_event.py             one event in canonical wire form, as decoded (pure)
@@ -46,7 +47,9 @@ events/                     PATH 1: from the stream to PostgreSQL
   load_gauge.py             age of the oldest entry and Redis memory, measured, as a level
   intake.py                 reader thread of a drain: read, decode, hand over
   hand_over.py              bounded hand-over between two threads, errors included
-  drain_loop.py             storing thread of a drain: store, acknowledge, until a reason to end
+  run_state.py              what the threads of a drain run share: why it ends, what it did
+  storer.py                 storing thread of a drain: store, retry, halve, acknowledge
+  drain_loop.py             thread of the run: lease, reports, until a reason to end
   drain.py                  drain of one shard, from settings to summary; the job calls this
   tally.py                  what a drain run did: since the last report, in total (pure)
   writer_session.py         the writer's connection of a run, replaced when broken

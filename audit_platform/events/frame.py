@@ -19,6 +19,8 @@ from typing import Any, Final
 import msgspec
 import polars as pl
 
+from audit_platform.events.control_events import Report
+from audit_platform.events.control_rows import take_reports
 from audit_platform.events.event import (
     DEFAULT_TENANT,
     EVENT_FIELDS,
@@ -87,6 +89,9 @@ class FrameResult:
     n_read: int
     n_dup: int
     ranges: tuple[SeqRange, ...]
+    reports: tuple[Report, ...] = ()
+    """What producers say about themselves in rows of this batch."""
+    unstamped: int = 0
     redis_lost: int
     first_entry: str | None
     last_entry: str | None
@@ -122,14 +127,17 @@ def to_frame(
         pl.col(name).fill_null(default) for name, default in _DEFAULTS.items()
     )
     rows = _with_delivery(rows, lines)
+    rows, reports, refused = take_reports(rows, lines)
     rows = rows.with_columns(leaf_hashes(rows))
     rows, collisions, n_dup = _distinct(rows, lines)
     return FrameResult(
         rows=rows.select(*EVENT_SCHEMA, LINE_INDEX).sort(_KEY),
-        rejects=(*lines.entry_rejects, *rejects, *collisions),
+        rejects=(*lines.entry_rejects, *rejects, *refused, *collisions),
         n_read=len(lines.raw) + len(lines.entry_rejects),
         n_dup=n_dup,
         ranges=tuple(lines.ranges),
+        reports=reports,
+        unstamped=lines.unstamped,
         redis_lost=lines.redis_lost,
         first_entry=entries[0].entry_id if entries else None,
         last_entry=entries[-1].entry_id if entries else None,

@@ -11,24 +11,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from audit_platform.db.pool import Connection
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import DatabaseError
+from audit_platform.events.control_events import LedgerRange, SampledCount
 from audit_platform.events.dead_letter import DeadLetterVault
 from audit_platform.events.frame import FrameResult
 from audit_platform.events.identity import TAIL_BITS, mint
-from audit_platform.events.lines import SeqRange
+from audit_platform.events.ledger_ranges import kept_reports, ledger_ranges
 from audit_platform.events.merge_rows import Loaded
 from audit_platform.events.reject import Reject, RejectReason
 from audit_platform.integrity.merkle import merkle_root
 
 _MAX_DETAIL_CHARACTERS: Final = 500
 _COLLISION: Final = "id: it is stored already with another content; mint a new id for each event"
-# int8range keeps its upper bound as last + 1: the largest bigint itself would fail every attempt
-# to store the batch.
-_MAX_SEQ: Final = 2**63 - 2
+_RANGE_COLUMNS: Final = LedgerRange._fields
+_SAMPLED_COLUMNS: Final = SampledCount._fields
+_NAME_COLUMNS: Final = ("producer_id", "name")
 
 
 class StorePath(StrEnum):
@@ -101,14 +102,38 @@ def write_ledger(
             queries["insert_dead_letters"],
             {**_dead_letters(rejects, vault), "shard": context.shard, "key_id": vault.key_id},
         )
-    if frame.ranges:
-        connection.execute(
-            queries["insert_ranges"],
-            {"batch_id": context.batch_id, **_range_arrays(frame.ranges)},
-        )
+    _write_numbers(connection, frame, context, loaded=loaded, rejects=rejects)
     root = merkle_root(leaves) if leaves else None
     connection.execute(queries["insert_batch"], _batch_row(frame, context, counts, root))
     return counts
+
+
+def _write_numbers(
+    connection: Connection,
+    frame: FrameResult,
+    context: BatchContext,
+    *,
+    loaded: Loaded,
+    rejects: Sequence[Reject],
+) -> None:
+    """Write what became of the numbers of producers, and what they say about themselves."""
+    queries = load_queries("events")
+    reports = kept_reports(frame, loaded)
+    ranges = ledger_ranges(frame, loaded, rejects, reports)
+    if ranges:
+        arrays = _arrays(_RANGE_COLUMNS, ranges)
+        connection.execute(queries["insert_ranges"], {"batch_id": context.batch_id, **arrays})
+    sampled = [one for report in reports for one in report.sampled]
+    if sampled:
+        connection.execute(queries["note_sampled"], _arrays(_SAMPLED_COLUMNS, sampled))
+    names = [(report.producer_id, report.name) for report in reports if report.name]
+    if names:
+        connection.execute(queries["note_producer_names"], _arrays(_NAME_COLUMNS, names))
+
+
+def _arrays(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    """Turn rows into one array per column, as `unnest` takes them."""
+    return {name: [row[no] for row in rows] for no, name in enumerate(columns)}
 
 
 def _batch_row(
@@ -123,6 +148,7 @@ def _batch_row(
         "n_dup": counts.n_dup,
         "n_late": counts.n_late,
         "n_bad": counts.n_bad,
+        "n_unstamped": frame.unstamped,
         "first_entry": frame.first_entry,
         "last_entry": frame.last_entry,
         "root": root,
@@ -188,12 +214,3 @@ def _dead_letters(rejects: Sequence[Reject], vault: DeadLetterVault) -> dict[str
 def _printable(detail: str) -> str:
     """A detail must never make its own dead letter unstorable."""
     return detail.replace("\0", "").encode("utf-8", "replace").decode()[:_MAX_DETAIL_CHARACTERS]
-
-
-def _range_arrays(ranges: Sequence[SeqRange]) -> dict[str, list[int]]:
-    return {
-        "producer_id": [one.producer_id for one in ranges],
-        "epoch": [one.epoch for one in ranges],
-        "first_seq": [min(one.first_seq, _MAX_SEQ) for one in ranges],
-        "last_seq": [min(one.last_seq, _MAX_SEQ) for one in ranges],
-    }

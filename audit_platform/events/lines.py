@@ -54,7 +54,11 @@ class Lines:
     origins: list[EntryOrigin] = field(default_factory=list)
     entry_rejects: list[Reject] = field(default_factory=list)
     ranges: list[SeqRange] = field(default_factory=list)
+    unread: list[SeqRange] = field(default_factory=list)
+    """Numbers of entries that were rejected as a whole; part of `ranges`."""
     redis_lost: int = 0
+    unstamped: int = 0
+    """Lines without a producer's number."""
 
     def reject(self, index: int, reason: RejectReason, detail: str) -> Reject:
         """Reject the line at an index, with its bytes and its place."""
@@ -146,7 +150,7 @@ def _add_batch(lines: Lines, entry: StreamEntry, latest_ms: int) -> None:
     if received_ms is None or not 0 < received_ms <= latest_ms:
         received_ms = min(entry.added_ms, latest_ms)
     _add_lines(lines, entry, events, stamp, received_ms)
-    _add_range(lines, stamp, len(events))
+    _add_range(lines.ranges, stamp, len(events))
 
 
 def _count_problem(declared: bytes, line_count: int) -> str | None:
@@ -162,6 +166,7 @@ def _add_lines(
     lines: Lines, entry: StreamEntry, raw: list[bytes], stamp: Stamp | None, received_ms: int
 ) -> None:
     lines.raw += raw
+    lines.unstamped += 0 if stamp else len(raw)
     lines.origin_no += [len(lines.origins)] * len(raw)
     lines.line_no += range(1, len(raw) + 1)
     lines.origins.append(
@@ -206,17 +211,17 @@ def _read_stamp(fields: Mapping[bytes, bytes]) -> tuple[Stamp | None, str | None
     return Stamp(producer_id=producer_id, epoch=epoch, first_seq=first_seq), None
 
 
-def _add_range(lines: Lines, stamp: Stamp | None, count: int) -> None:
+def _add_range(ranges: list[SeqRange], stamp: Stamp | None, count: int) -> None:
     """Record arrived numbers, joined to the range before where they continue it."""
     if stamp is None or count == 0:
         return
     first_seq, last_seq = stamp.first_seq, stamp.first_seq + count - 1
-    if lines.ranges:
-        last = lines.ranges[-1]
+    if ranges:
+        last = ranges[-1]
         is_same = (last.producer_id, last.epoch) == (stamp.producer_id, stamp.epoch)
         if is_same and first_seq == last.last_seq + 1:
-            first_seq = lines.ranges.pop().first_seq
-    lines.ranges.append(
+            first_seq = ranges.pop().first_seq
+    ranges.append(
         SeqRange(
             producer_id=stamp.producer_id,
             epoch=stamp.epoch,
@@ -229,7 +234,8 @@ def _add_range(lines: Lines, stamp: Stamp | None, count: int) -> None:
 def _add_unread_range(lines: Lines, stamp: Stamp | None, declared: int | None) -> None:
     """Record numbers of lines that are kept unread; only as many as an entry can hold."""
     if declared is not None and declared <= MAX_EVENTS_PER_ENTRY:
-        _add_range(lines, stamp, declared)
+        _add_range(lines.ranges, stamp, declared)
+        _add_range(lines.unread, stamp, declared)
 
 
 def _number(digits: bytes) -> int | None:

@@ -13,7 +13,7 @@ the transaction, and its columns come from the schema of the frame.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import polars as pl
@@ -84,6 +84,8 @@ class Loaded:
     n_late: int
     collided: tuple[int, ...] = ()
     refused: tuple[Refusal, ...] = ()
+    late_rows: tuple[int, ...] = ()
+    """Rows that are late, added now or before."""
 
 
 @dataclass(slots=True)
@@ -167,7 +169,8 @@ class Merge:
         n_new = self._insert(_INSERT_OPEN, 0, row_count)
         n_late = self._insert(_INSERT_LATE, 0, row_count)
         crash("M_MERGED")
-        return self._loaded(staged, n_new=n_new, n_late=n_late, refused=())
+        loaded = self._loaded(staged, n_new=n_new, n_late=n_late, refused=())
+        return replace(loaded, late_rows=tuple(split.late[ROW_NO]))
 
     def load_isolating(self, split: Split, *, row_count: int) -> Loaded:
         """Do as `load`, but set refused rows apart by bisecting with savepoints.
@@ -181,12 +184,15 @@ class Merge:
         self._mark_late(sorted(homeless))
         late = bisect(lambda lo, hi: self._insert_part(_INSERT_LATE, lo, hi), row_count)
         refused = [*staging.failed, *inserted.failed, *late.failed]
-        return self._loaded(
+        loaded = self._loaded(
             staged,
             n_new=inserted.affected,
             n_late=late.affected,
             refused=tuple(one for one in refused if not isinstance(one.error, PartitionMissing)),
         )
+        set_apart = {*loaded.collided, *(refusal.row_no for refusal in loaded.refused)}
+        late_rows = {*split.late[ROW_NO], *homeless}.difference(set_apart)
+        return replace(loaded, late_rows=tuple(sorted(late_rows)))
 
     def _stage(self, staged: pl.DataFrame) -> None:
         copy_into(self._connection, STAGE, (*self._columns, LATE_REASON, ROW_NO), staged)

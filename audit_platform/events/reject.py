@@ -30,6 +30,7 @@ class RejectReason(StrEnum):
     UNKNOWN_VERSION = "unknown_version"
     ENVELOPE_MISMATCH = "envelope_mismatch"
     UNKNOWN_ENTRY = "unknown_entry"
+    INVALID_REPORT = "invalid_report"
     REFUSED_BY_DATABASE = "refused_by_database"
     DECODER_FAILED = "decoder_failed"
 

@@ -1,8 +1,8 @@
 """Redis Streams edge: append, backlog, read, claim, acknowledge.
 
-Here: the Redis commands that move events. Not here: looking without taking (`events/backlog.py`),
-connections and errors (`events/redis_edge.py`), what an entry means (`events/frame.py`), when to
-read or flush (`events/drain.py`, `client/sender.py`).
+Here: the Redis commands that move events and tell producers of them. Not here: looking without
+taking (`events/backlog.py`), connections and errors (`events/redis_edge.py`), what an entry means
+(`events/frame.py`), when to read or flush (`events/drain.py`, `client/sender.py`).
 Guarantee: an entry leaves the stream only through `Consumer.ack_and_delete`, which callers use
 after the commit; nothing here trims a stream or deletes a consumer.
 
@@ -16,7 +16,15 @@ from typing import Any, Final, cast
 
 import redis
 
-from audit_platform.events.redis_edge import Edge, Reply, stream_key, text_of, translated
+from audit_platform.events.redis_edge import (
+    Edge,
+    Reply,
+    none_without_stream,
+    stream_key,
+    text_of,
+    translated,
+    watermark_key,
+)
 
 GROUP: Final = "ingest"
 ENTRY_VERSION: Final = 1
@@ -99,6 +107,18 @@ class Appender(Edge):
                 )
             return [cast("bytes", added).decode() for added in pipe.execute()]
 
+    def read_watermarks(self, shard: int, fields: Sequence[str]) -> list[bytes | None]:
+        """Read what a shard tells its producers; None for each field that is not there.
+
+        Raises:
+            QueueUnavailable: No reply in time.
+        """
+        with translated():
+            found: Reply = self._redis.hmget(
+                watermark_key(self._key_prefix, shard), cast("Any", list(fields))
+            )
+        return found
+
     def append_event(self, shard: int, event_json: bytes) -> str:
         """Append one event as an entry of its own, as a foreign producer would; returns its id."""
         with translated():
@@ -123,17 +143,13 @@ class Consumer(Edge):
         # The socket must outwait the block, or every quiet read fails.
         super().__init__(url, key_prefix=key_prefix, timeout_ms=block_ms + 5_000)
         self.stream = stream_key(key_prefix, shard)
+        self._shard = shard
         # Fixed, so that the next run owns what a killed one had read.
         self._name = f"drain-{shard}"
 
     def ensure_group(self) -> None:
-        """Create stream and group at 0 where missing; at `$`, waiting entries would be lost."""
-        with translated():
-            try:
-                self._redis.xgroup_create(self.stream, GROUP, id="0", mkstream=True)
-            except redis.ResponseError as exc:
-                if not str(exc).startswith("BUSYGROUP"):
-                    raise
+        """Create stream and group where missing."""
+        create_group(self._redis, self.stream)
 
     def read_pending(self, after: str, count: int) -> list[StreamEntry]:
         """Read own entries that were delivered before and not acknowledged, after an id.
@@ -189,10 +205,40 @@ class Consumer(Edge):
             pipe.xdel(self.stream, *entry_ids)
             pipe.execute()
 
+    def oldest_ms(self) -> int | None:
+        """Milliseconds since 1970 at which Redis took the oldest entry; None when there is none."""
+        info = none_without_stream(lambda: self._redis.xinfo_stream(self.stream))
+        first = info["first-entry"] if info else None
+        return int(text_of(first[0]).partition("-")[0]) if first else None
+
+    def tell(self, fields: Mapping[str, str], shards: Sequence[int] | None = None) -> None:
+        """Write fields for producers into the hash of this shard, or of the given ones."""
+        if not fields:
+            return
+        keys = [watermark_key(self._key_prefix, shard) for shard in shards or (self._shard,)]
+        with translated(), self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hset(key, mapping=cast("Any", fields))
+            pipe.execute()
+
     def length(self) -> int:
         """Entries in the stream, pending ones included."""
         with translated():
             return cast("int", self._redis.xlen(self.stream))
+
+
+def create_group(client: redis.Redis, stream: str) -> None:
+    """Create stream and group at 0 where missing; at `$`, waiting entries would be lost.
+
+    Raises:
+        QueueFull: Redis is out of memory.
+    """
+    with translated():
+        try:
+            client.xgroup_create(stream, GROUP, id="0", mkstream=True)
+        except redis.ResponseError as exc:
+            if not str(exc).startswith("BUSYGROUP"):
+                raise
 
 
 def _batch_fields(entry: BatchEntry) -> dict[str, bytes | int]:

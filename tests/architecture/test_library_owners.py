@@ -14,6 +14,7 @@ from tests.architecture.source_tree import PACKAGE_MODULES, Module, dotted
 OWNERS: dict[str, tuple[str, ...]] = {
     "alembic": ("db/migrate.py", "db/migrations/"),
     "polars": (
+        "events/control_rows.py",
         "events/frame.py",
         "events/ready_frame.py",
         "events/screen.py",

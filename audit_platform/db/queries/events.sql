@@ -4,21 +4,42 @@
 
 -- name: take_lease
 -- description: Take a shard whose lease is free, expired, our own, or held by a run known to be dead
-update audit.drain_lease
+-- `for update` waits for each batch that holds the fence; the update alone would not.
+with takeable as (
+    select shard
+    from audit.drain_lease
+    where
+        shard = %(shard)s
+        and (
+            expires_at <= clock_timestamp()
+            or run_id = %(run_id)s
+            or run_id = %(dead_run_id)s
+            -- The judgement of read_leases, made again: the owner may have come back since.
+            or (
+                greatest(updated_at, pg_postmaster_start_time())
+                < clock_timestamp() - make_interval(secs => %(silent_s)s)
+                and not exists (
+                    select 1
+                    from pg_catalog.pg_stat_activity as a
+                    where a.application_name = left(
+                        concat('audit-platform drain ', drain_lease.shard, ' ', drain_lease.run_id), 63
+                    )
+                )
+            )
+        )
+    for update
+)
+
+update audit.drain_lease as l
 set
-    fence = fence + 1,
+    fence = l.fence + 1,
     run_id = %(run_id)s,
     expires_at = clock_timestamp() + make_interval(secs => %(ttl_s)s),
     stop = false,
     updated_at = clock_timestamp()
-where
-    shard = %(shard)s
-    and (
-        expires_at <= clock_timestamp()
-        or run_id = %(run_id)s
-        or run_id = %(dead_run_id)s
-    )
-returning fence;
+from takeable as t
+where l.shard = t.shard
+returning l.fence;
 
 -- name: add_lease_row
 -- description: Make the row of a shard seen for the first time, free to take
@@ -53,23 +74,34 @@ set
 where expires_at > clock_timestamp();
 
 -- name: read_leases
--- description: Show every lease, with whether it is live by the clock of the server
+-- description: Show every lease, and whether it has time left and its owner is neither silent nor gone
 select
-    shard,
-    fence,
-    run_id,
-    nullif(expires_at, '-infinity') as expires_at,
-    stop,
-    expires_at > clock_timestamp() as is_live
-from audit.drain_lease
-order by shard;
+    l.shard,
+    l.fence,
+    l.run_id,
+    nullif(l.expires_at, '-infinity') as expires_at,
+    l.stop,
+    l.expires_at > clock_timestamp()
+    and (
+        greatest(l.updated_at, pg_postmaster_start_time())
+        >= clock_timestamp() - make_interval(secs => %(silent_s)s)
+        or exists (
+            select 1
+            from pg_catalog.pg_stat_activity as a
+            where a.application_name = left(
+                concat('audit-platform drain ', l.shard, ' ', l.run_id), 63
+            )
+        )
+    ) as is_live
+from audit.drain_lease as l
+order by l.shard;
 
 -- name: check_fence
--- description: Hold the lease row against a takeover until this transaction ends
+-- description: Hold the lease row against a takeover, not against a renewal, until this transaction ends
 select fence
 from audit.drain_lease
 where shard = %(shard)s and fence = %(fence)s
-for share;
+for key share;
 
 -- name: limit_transaction
 -- description: Set durability and time-outs of one batch until its end; give the time of the transaction
@@ -113,33 +145,75 @@ from unnest(
 on conflict do nothing;
 
 -- name: insert_ranges
--- description: Record which numbers of which producers arrived with this batch
-insert into audit.ingest_range (batch_id, producer_id, epoch, kind, r)
+-- description: Record what this batch tells about the numbers of its producers
+insert into audit.ingest_range (batch_id, producer_id, epoch, kind, reason, r)
 select
     %(batch_id)s,
     s.producer_id,
     s.epoch,
-    'got',
+    s.kind,
+    s.reason,
     range_agg(int8range(s.first_seq, s.last_seq, '[]'))
 from unnest(
     %(producer_id)s::int[],
     %(epoch)s::bigint[],
+    %(kind)s::text[],
+    %(reason)s::text[],
     %(first_seq)s::bigint[],
     %(last_seq)s::bigint[]
-) as s (producer_id, epoch, first_seq, last_seq)
-group by s.producer_id, s.epoch;
+) as s (producer_id, epoch, kind, reason, first_seq, last_seq)
+group by s.producer_id, s.epoch, s.kind, s.reason;
+
+-- name: note_sampled
+-- description: Keep how many events the policies of a producer left out; the highest count stays
+select audit.note_sampled(
+    %(producer_id)s::int[],
+    %(epoch)s::bigint[],
+    %(source)s::text[],
+    %(action)s::text[],
+    %(kind)s::text[],
+    %(n)s::bigint[]
+);
+
+-- name: note_producer_names
+-- description: Keep the name that a producer gives itself
+select audit.note_producer_names(%(producer_id)s::int[], %(name)s::text[]);
+
+-- name: read_watermarks
+-- description: Tell for each asked run of a producer what is accounted for and what is missing
+select
+    producer_id,
+    epoch,
+    watermark,
+    max_seq,
+    gap_firsts,
+    gap_lasts
+from audit.read_watermarks(
+    %(producer_ids)s::int[], %(epochs)s::bigint[], %(gap_limit)s::int
+);
+
+-- name: list_recent_epochs
+-- description: List the runs of producers that were heard of last
+select
+    producer_id,
+    epoch
+from audit.list_recent_epochs(make_interval(secs => %(longest_s)s), %(most)s::int);
+
+-- name: fold_ranges
+-- description: Fold the ledger ranges into one row per run of a producer; null while another does
+select audit.fold_ranges();
 
 -- name: insert_batch
 -- description: Write the ledger row; its key refuses a batch whose commit was only believed lost
 insert into audit.ingest_batch
 (
-    batch_id, shard, run_id, n_read, n_new, n_dup, n_late, n_bad,
+    batch_id, shard, run_id, n_read, n_new, n_dup, n_late, n_bad, n_unstamped,
     first_entry, last_entry, root
 )
 values
 (
     %(batch_id)s, %(shard)s, %(run_id)s, %(n_read)s, %(n_new)s, %(n_dup)s, %(n_late)s, %(n_bad)s,
-    %(first_entry)s, %(last_entry)s, %(root)s
+    %(n_unstamped)s, %(first_entry)s, %(last_entry)s, %(root)s
 );
 
 -- name: list_dead_letters

@@ -22,7 +22,9 @@ OUTAGE_S: Final = float(os.environ.get("AUDIT_TEST_OUTAGE_S", "2"))
 
 GAPS: Final = """
 select int8multirange(int8range(1, %(last)s, '[]')) - coalesce(range_agg(r), '{}') as gaps
-from audit.ingest_range where producer_id = 1 and epoch = 1
+from (
+  select r from audit.ingest_range where producer_id = 1 and epoch = 1 and kind = 'got'
+  union all select got from audit.producer_progress where producer_id = 1 and epoch = 1) as known
 """
 
 

@@ -119,8 +119,13 @@ def test_arrived_numbers_are_recorded_whatever_became_of_their_events(
 
     writer.save(frame_of_lines(lines, p=b"17", e=b"4242", s=b"101"))
 
-    assert shard.rows("select producer_id, epoch, kind, r::text from audit.ingest_range") == [
-        (17, 4242, "got", f"{{[101,{101 + len(lines)})}}")
+    found = shard.rows(
+        "select producer_id, epoch, kind, r::text from audit.ingest_range order by kind"
+    )
+    assert found == [
+        (17, 4242, "dead", "{[109,110)}"),
+        (17, 4242, "got", f"{{[101,{101 + len(lines)})}}"),
+        (17, 4242, "late", "{[108,109)}"),
     ]
 
 
