@@ -45,7 +45,9 @@ USER_COMMANDS: Final = {
     "producer": "xadd hget hmget ping wait",
     "consumer": "xreadgroup xautoclaim xclaim xpending xack xdel xlen xinfo multi exec hset ping",
     "sensor": "xread xlen xinfo xpending ping",
-    "janitor": "xgroup|create xinfo xlen xpending xtrim hset hdel info config|get acl|getuser ping",
+    "janitor": (
+        "xgroup|create xinfo xlen xpending xtrim hset hdel hscan info config|get acl|getuser ping"
+    ),
 }
 # Redis 6.2 describes a user by the category that covers most of its commands, less the others.
 STREAM_COMMANDS: Final = frozenset(

@@ -32,7 +32,7 @@ ACCESS_RULES: Final[Mapping[RedisUser, str]] = {
     ),
     "sensor": "-@all +xread +xlen +xinfo +xpending +ping",
     "janitor": (
-        "-@all +xgroup|create +xinfo +xlen +xpending +xtrim +hset +hdel +info +config|get"
+        "-@all +xgroup|create +xinfo +xlen +xpending +xtrim +hset +hdel +hscan +info +config|get"
         " +acl|getuser +ping"
     ),
 }
