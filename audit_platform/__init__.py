@@ -81,10 +81,18 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   snapshot.py               arguments to the bytes of one event: checked, redacted, fixed
   payload.py                JSON as the ingest job accepts it, or why not (pure)
   draft.py                  an event being put together
-  buffer.py                 bounded memory: numbers, keeps until confirmed, counts drops
+  buffer.py                 bounded memory: numbers, keeps until it is elsewhere, counts drops
   lane.py                   one shard's part of the buffer
-  sender.py                 thread: buffer to Redis, same bytes until confirmed
+  sender.py                 thread: buffer and spool to Redis
+  transport.py              one attempt to send; outages counted and logged
   breaker.py                circuit breaker: how long to wait, how much to risk (pure)
+  custodian.py              asks what is stored, sends again, spills, declares losses
+  custody.py                what one epoch sent and nobody confirmed yet
+  seq_set.py                sets of numbers as ranges (pure)
+  coverage.py               what the platform says it has stored (pure)
+  control_events.py         what a producer writes about itself: losses, ends (pure)
+  inheritance.py            what dead processes left: events on disk, numbers without an end
+  disk.py                   the producer's directory; group commit of `durable` events
   overload_rules.py         what a producer does at each overload level (pure)
   slot.py                   process slots: a lock, and what dead processes left
   sequence_state.py         epochs and last numbers in a file that survives SIGKILL
@@ -143,6 +151,8 @@ jobs/                       what Dagster launches
   observation.py            how often a run reports, and what (pure)
   coordinator.py            Dagster's run queue, past which ingest runs go
   maintenance.py            partitions ahead, checks
+  finished_runs.py          old runs in Dagster's storage, deleted in bounded steps
+  janitor.py                clears up in Redis and in Dagster's storage
 sensors/                    state, decision, translation
   decision.py               when a shard needs a run, which runs are dead (pure)
   gather.py                 the state that the sensors decide on

@@ -222,6 +222,10 @@ class Settings(ClientSettings):
     drain_interval_ms: int = Field(
         200, ge=1, le=60_000, description="longest wait of an event for its COPY"
     )
+    # One COPY keeps one core busy; the second begins while the first commits.
+    drain_connections: int = Field(
+        2, ge=1, le=8, description="batches that a drain run stores at the same time"
+    )
     drain_idle_s: float = Field(
         30, ge=1, le=3_600, description="a drain run ends after this time without events"
     )
@@ -247,6 +251,16 @@ class Settings(ClientSettings):
     )
     observation_interval_s: float = Field(
         10, ge=1, le=600, description="time between two observations of a run"
+    )
+    # 35 KB each with its events: a shard with pauses makes up to 260 a day.
+    dagster_drains_retain_days: float = Field(
+        7,
+        ge=0.01,
+        le=3_650,
+        description="finished runs of drains and hourly checks are deleted after this time",
+    )
+    dagster_runs_retain_days: float = Field(
+        90, ge=0.01, le=3_650, description="all other finished runs are deleted after this time"
     )
     # 5 n - 0.5 s: sensor ticks start on 5 s marks (measured, Dagster 1.13.27). Each costs Dagster's
     # storage 2 KB, whatever it finds; one may last 60 s.

@@ -75,6 +75,20 @@ def _clean_environment() -> Iterator[None]:
     os.environ.update(kept)
 
 
+@pytest.fixture(autouse=True)
+def _own_spool(monkeypatch: pytest.MonkeyPatch, spool_base: Path) -> None:
+    """Give the clients of each test a spool of their own, also those in child processes."""
+    monkeypatch.setenv("AUDIT_SPOOL_DIR", str(spool_base / uuid4().hex))
+
+
+@pytest.fixture(scope="session")
+def spool_base() -> Iterator[Path]:
+    """Where the spools of all tests lie."""
+    path = Path(tempfile.mkdtemp(prefix="audit-spool-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def service_dir() -> Iterator[Path]:
     """A directory that the unprivileged user of PostgreSQL can reach, also when root tests."""

@@ -1,27 +1,41 @@
-"""Bounded memory buffer: numbers events, keeps them until Redis confirmed, counts every drop.
+"""Bounded memory buffer: numbers events, keeps them until they are elsewhere, counts every drop.
 
 Here: room, counts, and when the sender has work. Not here: numbers and order within a shard
-(`client/lane.py`), bytes of an event (`client/snapshot.py`), sending (`client/sender.py`).
-Guarantees: `accepted = sent + dropped + buffered` whenever the lock is free. Each accepted event
-gets a number, so that gaps in the numbers equal the drops. `put` does nothing under the lock but
-count and append.
+(`client/lane.py`), bytes of an event (`client/snapshot.py`), sending (`client/sender.py`), what
+Redis or the disk has (`client/custody.py`).
+Guarantees: `accepted = sent + dropped + buffered + spooled` whenever the lock is free. Each event
+accepted before `close()` gets a number, so that gaps in the numbers equal the drops. `put` does
+nothing under the lock but count and append.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 from threading import Condition, Lock
 from time import monotonic
 from typing import Final
 
 from audit_platform.client.frozen import Frozen
 from audit_platform.client.lane import Lane, Record, Run
+from audit_platform.client.seq_set import SeqSet
 from audit_platform.client.stats import DropReason
 from audit_platform.events.policy import BatchPolicy, Durability
 
 _NEVER: Final = 1 << 62
 # While closing, time is short: probes go out more often than through an open circuit.
 _CLOSING_PAUSE_S: Final = 0.5
+
+
+class Wake(Enum):
+    """Why the sender was woken."""
+
+    SEND = auto()
+    """Events wait."""
+    TEND = auto()
+    """Nothing waits; the time it asked for has come."""
+    END = auto()
+    """The buffer is closing and nothing waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +46,15 @@ class BufferCounts:
     sent: int
     buffered: int
     buffered_bytes: int
+    spooled: int
     dropped: dict[DropReason, dict[Durability, int]]
 
 
 class Buffer:
-    """Shared by the threads that log and the one that sends."""
+    """Shared by the threads that log and the one that sends.
+
+    Its last lane holds what the client writes about itself; no count includes these events.
+    """
 
     def __init__(
         self, *, shards: int, max_events: int, max_bytes: int, new_epoch: Callable[[], int]
@@ -47,44 +65,88 @@ class Buffer:
             shards: Number of streams.
             max_events: Events held at most, those on their way included.
             max_bytes: Bytes of these events at most.
-            new_epoch: Gives a random positive 63-bit number, once per shard.
+            new_epoch: Gives a random positive 63-bit number, once per lane.
         """
         self._lock = Lock()
         self._work = Condition(self._lock)
         self._settled = Condition(self._lock)
-        self._lanes = [Lane(shard, new_epoch()) for shard in range(shards)]
+        self._lanes = [
+            Lane(number, new_epoch(), is_counted=number < shards) for number in range(shards + 1)
+        ]
         self._max_events, self._max_bytes = max_events, max_bytes
-        self._accepted = self._sent = self._events = self._bytes = 0
+        self._accepted = self._sent = self._events = self._bytes = self._spooled = 0
         # Events that no run has taken yet; the sender is woken when they reach `_wake_at`.
         self._queued, self._wake_at = 0, _NEVER
         self._dropped: Counter[tuple[DropReason, Durability]] = Counter()
         self._flushing = self._turn = 0
-        self._is_closing = self._is_abandoned = False
+        self._is_closing = self._is_abandoned = self._is_woken = False
         self._deadline_s = float("inf")
+        self.is_shedding = False
+        """Whether `best_effort` events are given up at once: the platform is overloaded."""
+        self.note_number: Callable[[int, int], None] = _forget
+        """Called with lane and number, under the lock; keeps the numbers of a killed process."""
 
-    def put(self, shard: int, payload: bytes | Frozen, durability: Durability) -> None:
-        """Take one event, or the call it will be made of, or drop it; never waits for room."""
+    @property
+    def epochs(self) -> list[int]:
+        """Epoch of each lane; the last one is that of the control lane."""
+        return [lane.epoch for lane in self._lanes]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Last number given in each lane."""
+        return [lane.next_seq - 1 for lane in self._lanes]
+
+    @property
+    def control_lane(self) -> int:
+        """Number of the lane for what the client writes about itself."""
+        return len(self._lanes) - 1
+
+    def put(self, shard: int, payload: bytes | Frozen, durability: Durability) -> Record | None:
+        """Take one event, or the call it will be made of, or drop it; never waits for room.
+
+        Returns:
+            None when it was dropped. A `durable` event is never dropped: without room it gets its
+            number alone, and the caller hands it to `is_on_disk` or `lose`.
+        """
         size = len(payload)
         with self._lock:
-            lane = self._lanes[shard]
-            seq = lane.next_seq
-            lane.next_seq = seq + 1
             self._accepted += 1
             if self._is_closing:
                 self._dropped[DropReason.CLOSED, durability] += 1
-                return
+                return None
+            lane = self._lanes[shard]
+            seq = lane.next_seq
+            lane.next_seq = seq + 1
+            self.note_number(shard, seq)
+            if self.is_shedding and durability is Durability.BEST_EFFORT:
+                return self._drop(lane, seq, DropReason.SHED, durability)
+            record = Record(seq, payload, durability)
             if self._events >= self._max_events or self._bytes + size > self._max_bytes:
                 self._make_room(size, durability)
                 if self._events >= self._max_events or self._bytes + size > self._max_bytes:
-                    self._dropped[DropReason.BUFFER_FULL, durability] += 1
-                    return
-            lane.append(seq, payload, durability)
+                    if durability is Durability.DURABLE:
+                        return record
+                    return self._drop(lane, seq, DropReason.BUFFER_FULL, durability)
+            lane.append(record)
             self._events += 1
             self._bytes += size
             self._queued += 1
             if self._queued >= self._wake_at:
                 self._wake_at = _NEVER
                 self._work.notify()
+            return record
+
+    def put_control(self, payload: bytes) -> None:
+        """Take an event that the client writes about itself; from the sending thread."""
+        with self._lock:
+            lane = self._lanes[-1]
+            self.note_number(self.control_lane, lane.next_seq)
+            lane.append(Record(lane.next_seq, payload, Durability.STANDARD))
+            lane.next_seq += 1
+
+    def _drop(self, lane: Lane, seq: int, reason: DropReason, durability: Durability) -> None:
+        self._dropped[reason, durability] += 1
+        lane.lose(seq, reason)
 
     def frozen_count(self, shard: int) -> int:
         """Calls of one shard that are no events yet; an unlocked look."""
@@ -108,56 +170,92 @@ class Buffer:
                 if record.payload is None or self._is_abandoned:
                     continue  # given up meanwhile, and counted then
                 if payload is None:
-                    self._bytes -= record.size_bytes
-                    self._events -= 1
-                    self._queued -= 1
-                    self._dropped[DropReason.INVALID, record.durability] += 1
-                    lane.give_up(record)
-                    self._settled.notify_all()
+                    self._remove(lane, record, DropReason.INVALID)
                 else:
                     self._bytes += len(payload) - record.size_bytes
                     record.payload, record.size_bytes = payload, len(payload)
 
+    def _remove(self, lane: Lane, record: Record, reason: DropReason) -> bool:
+        if not lane.give_up(record):
+            return False
+        self._bytes -= record.size_bytes
+        self._events -= 1
+        self._queued -= 1
+        self._drop(lane, record.seq, reason, record.durability)
+        self._settled.notify_all()
+        return True
+
     def _make_room(self, size: int, durability: Durability) -> None:
-        """Shed the oldest `best_effort` events for a `standard` one, as many as it needs."""
+        """Shed the oldest `best_effort` events for another, as many as it needs."""
         if durability is Durability.BEST_EFFORT:
             return
         while self._events >= self._max_events or self._bytes + size > self._max_bytes:
             lane = max(self._lanes, key=lambda lane: len(lane.sheddable))
             if not lane.sheddable:
                 return
-            self._bytes -= lane.shed()
+            record = lane.shed()
+            self._bytes -= record.size_bytes
             self._events -= 1
             self._queued -= 1
-            self._dropped[DropReason.SHED, Durability.BEST_EFFORT] += 1
+            self._drop(lane, record.seq, DropReason.SHED, record.durability)
 
-    def wait_for_work(self, policy: BatchPolicy) -> bool:
+    def is_on_disk(self, shard: int, record: Record) -> None:
+        """Note that the disk has a `durable` event; without room in memory it waits there."""
+        record.is_spooled = True
+        if record.is_queued:
+            return
+        with self._lock:
+            lane = self._lanes[shard]
+            lane.overflowed.append(record.seq)
+            lane.disk_count += 1
+            self._spooled += 1
+            lane.disk_first = min(record.seq, lane.disk_first or record.seq)
+            self._is_woken = True
+            self._work.notify_all()
+
+    def lose(self, shard: int, record: Record) -> bool:
+        """Give up a `durable` event that the disk refused; False when it is on its way."""
+        with self._lock:
+            lane = self._lanes[shard]
+            if record.is_queued:
+                return not self._is_abandoned and self._remove(lane, record, DropReason.SPOOL)
+            self._drop(lane, record.seq, DropReason.SPOOL, record.durability)
+            return True
+
+    def wait_for_work(self, policy: BatchPolicy, due_s: float = float("inf")) -> Wake:
         """Wait until events should be sent.
 
         Lingers once even when nothing waits, so that under steady traffic no `put` has to wake
         the sender; only after an idle interval the next `put` does.
 
-        Returns:
-            False when the buffer is closing and nothing is queued: the sender ends.
+        Args:
+            policy: When to flush.
+            due_s: Moment of the monotonic clock at which the sender has something else to do.
         """
         with self._lock:
-            self._wake(policy.size, policy.interval_s)
-            if not self._queued:
-                self._wake(1, None)
-                self._wake(policy.size, policy.interval_s)
-            return self._queued > 0
+            self._wait(policy.size, min(due_s, monotonic() + policy.interval_s))
+            if not self._queued and monotonic() < due_s:
+                self._wait(1, due_s)
+                if self._queued:
+                    self._wait(policy.size, min(due_s, monotonic() + policy.interval_s))
+            self._is_woken = False
+            if self._queued:
+                return Wake.SEND
+            return Wake.END if self._is_closing else Wake.TEND
 
-    def _wake(self, wake_at: int, timeout_s: float | None) -> None:
+    def _wait(self, wake_at: int, until_s: float) -> None:
         """Wait for `wake_at` events, a flush or the end; the lock is held."""
-        deadline_s = None if timeout_s is None else monotonic() + timeout_s
         while not (
-            self._is_closing or self._queued >= wake_at or (self._flushing and self._queued)
+            self._is_closing
+            or self._is_woken
+            or self._queued >= wake_at
+            or (self._flushing and self._queued)
         ):
             self._wake_at = wake_at
-            remaining_s = None if deadline_s is None else deadline_s - monotonic()
-            if remaining_s is not None and remaining_s <= 0:
+            remaining_s = until_s - monotonic()
+            if remaining_s <= 0:
                 break
-            self._work.wait(remaining_s)
+            self._work.wait(None if until_s == float("inf") else remaining_s)
         self._wake_at = _NEVER
 
     def pause(self, delay_s: float) -> None:
@@ -172,7 +270,7 @@ class Buffer:
                 self._work.wait_for(lambda: self._is_abandoned, longest_s)
 
     def take(self) -> Run | None:
-        """Take the oldest consecutive events of one shard; shards take turns.
+        """Take the oldest consecutive events of one lane; lanes take turns.
 
         They count as buffered until `confirm`. One run per call keeps the lock free in between.
 
@@ -181,23 +279,93 @@ class Buffer:
         """
         with self._lock:
             for _ in self._lanes:
-                shard = self._turn = (self._turn + 1) % len(self._lanes)
-                run = self._lanes[shard].take_run()
+                number = self._turn = (self._turn + 1) % len(self._lanes)
+                run = self._lanes[number].take_run()
                 if run is not None:
-                    self._queued -= len(run.payloads)
+                    self._note_taken(run)
                     return run
             return None
 
+    def take_for_disk(self) -> list[Run]:
+        """Take all waiting events that the disk may keep: all but `best_effort`, by lane."""
+        with self._lock:
+            runs = [run for lane in self._lanes if (run := lane.take_for_disk()) is not None]
+            for run in runs:
+                self._note_taken(run)
+            return runs
+
+    def _note_taken(self, run: Run) -> None:
+        if self._lanes[run.lane].is_counted:
+            self._queued -= len(run.records)
+
+    def put_back(self, run: Run) -> None:
+        """Let events wait again that could not be sent or written; ahead of the others."""
+        with self._lock:
+            if not self._is_abandoned:
+                self._lanes[run.lane].put_back(run)
+                if self._lanes[run.lane].is_counted:
+                    self._queued += len(run.records)
+
     def confirm(self, run: Run) -> None:
         """Count a run as sent; without effect after `abandon`, which has counted it."""
+        self._let_go(run, is_on_disk=False)
+
+    def moved_to_disk(self, run: Run) -> None:
+        """Count a run as waiting on disk."""
+        self._let_go(run, is_on_disk=True)
+
+    def _let_go(self, run: Run, *, is_on_disk: bool) -> None:
         with self._lock:
             if self._is_abandoned:
                 return
-            self._lanes[run.shard].confirm(run)
-            self._events -= len(run.payloads)
+            lane, events = self._lanes[run.lane], len(run.records)
+            lane.let_go(run)
+            if is_on_disk:
+                lane.disk_count += events
+                lane.disk_first = min(run.first_seq, lane.disk_first or run.first_seq)
+            if not lane.is_counted:
+                return
+            self._events -= events
             self._bytes -= run.size_bytes
-            self._sent += len(run.payloads)
+            if is_on_disk:
+                self._spooled += events
+            else:
+                self._sent += events
             self._settled.notify_all()
+
+    def note_disk(self, lane_no: int, first: int | None, count: int) -> None:
+        """Note what of a lane still waits on disk; what went from there was sent."""
+        with self._lock:
+            lane = self._lanes[lane_no]
+            # What came meanwhile is not in the count of the caller.
+            count += len(lane.overflowed)
+            if lane.overflowed:
+                first = min(lane.overflowed[0], first or lane.overflowed[0])
+            if lane.is_counted:
+                self._sent += lane.disk_count - count
+                self._spooled += count - lane.disk_count
+            lane.disk_first, lane.disk_count = first, count
+            self._settled.notify_all()
+
+    def take_overflowed(self, lane_no: int) -> list[int]:
+        """Take the numbers of `durable` events that went to the disk for lack of memory."""
+        with self._lock:
+            lane = self._lanes[lane_no]
+            taken = list(lane.overflowed)
+            lane.overflowed.clear()
+            return taken
+
+    def take_lost(self) -> list[tuple[int, DropReason, SeqSet]]:
+        """Take the numbers that were given up and not declared yet: epoch, reason, numbers."""
+        with self._lock:
+            taken = [
+                (lane.epoch, reason, numbers)
+                for lane in self._lanes
+                for reason, numbers in lane.lost.items()
+            ]
+            for lane in self._lanes:
+                lane.lost = {}
+            return taken
 
     def flush(self, timeout_s: float) -> bool:
         """Send without lingering; wait until all events accepted so far are sent or dropped.
@@ -206,7 +374,7 @@ class Buffer:
             False when the time ran out.
         """
         with self._lock:
-            targets = [lane.next_seq for lane in self._lanes]
+            targets = [lane.next_seq for lane in self._lanes[:-1]]
             self._flushing += 1
             self._work.notify_all()
             try:
@@ -223,19 +391,38 @@ class Buffer:
             self._deadline_s = monotonic() + timeout_s
             self._work.notify_all()
 
+    def reclaim(self) -> None:
+        """Let everything wait again that a sender holds which does not come back."""
+        with self._lock:
+            for lane in self._lanes:
+                events = lane.reclaim()
+                if lane.is_counted:
+                    self._queued += events
+
     def abandon(self) -> int:
-        """Give up what is left and count it; the sender ends. Returns the number of events."""
+        """Give up what is left in memory and count it; returns the number of events."""
         with self._lock:
             self._is_closing = self._is_abandoned = True
             self._deadline_s = float("-inf")
             left = self._events
             for lane in self._lanes:
-                for durability in lane.clear():
-                    self._dropped[DropReason.CLOSE_TIMEOUT, durability] += 1
+                for record in lane.clear():
+                    if lane.is_counted:
+                        self._drop(lane, record.seq, DropReason.CLOSE_TIMEOUT, record.durability)
             self._events = self._queued = self._bytes = 0
             self._work.notify_all()
             self._settled.notify_all()
             return left
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether numbers were given up and not declared; an unlocked look."""
+        return any(lane.lost for lane in self._lanes)
+
+    @property
+    def control_waiting(self) -> int:
+        """Events about the client itself that wait in memory; an unlocked look."""
+        return self._lanes[-1].waiting
 
     @property
     def is_closing(self) -> bool:
@@ -258,9 +445,15 @@ class Buffer:
                 sent=self._sent,
                 buffered=self._events,
                 buffered_bytes=self._bytes,
+                spooled=self._spooled,
                 dropped=dropped,
             )
 
 
 def _is_settled(lane: Lane, target_seq: int) -> bool:
     return lane.oldest_seq() >= target_seq
+
+
+def _forget(lane: int, seq: int) -> None:
+    """Keep no number: the spool is not open."""
+    del lane, seq

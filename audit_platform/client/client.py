@@ -3,9 +3,10 @@
 Here: the public calls and what they do when something is wrong. Not here: the bytes of an event
 (`client/snapshot.py`), room and numbers (`client/buffer.py`), sending (`client/sender.py`),
 process hooks (`client/process_hooks.py`).
-Guarantees: no public call raises because of its arguments, of Redis or of a full buffer; `log()`
-waits for no network and no disk. Safe to use from threads, tasks, signal handlers' successors and
-forked children.
+Guarantees: no call for a `best_effort` or `standard` event raises because of its arguments, of
+Redis or of a full buffer, and none waits for network or disk. A call for a `durable` event returns
+when the event is on disk, and raises otherwise. Safe to use from threads, tasks, signal handlers'
+successors and forked children.
 """
 
 # Loaded here, not by the first connection: a fork while the sender thread imports it would leave
@@ -23,6 +24,7 @@ from audit_platform.client.fields import EventArguments, EventRecord
 from audit_platform.client.frozen import freeze
 from audit_platform.client.scope import Scope, current_scope, entered
 from audit_platform.client.stats import ClientStats
+from audit_platform.errors import AuditUnavailable, InvalidEvent
 from audit_platform.events.policy import Durability, shard_of
 from audit_platform.settings import ClientSettings, load_client_settings
 
@@ -69,13 +71,17 @@ class AuditClient:
         return cls(load_client_settings(**overrides), handle_sigterm=handle_sigterm)
 
     def log(self, action: str, **arguments: Unpack[EventArguments]) -> None:
-        """Log one event; returns at once.
+        """Log one event; returns at once, or, for a `durable` one, when it is on disk.
 
         A bad argument is counted in `stats().rejected` and logged once per kind.
 
         Args:
             action: What was done, in dotted or snake form: `user.suspend`.
             **arguments: See `EventArguments`.
+
+        Raises:
+            AuditUnavailable: The event is `durable` and the disk cannot take it.
+            InvalidEvent: The event is `durable` and an argument is wrong.
         """
         self._log(self._core, action, cast("dict[str, object]", arguments))
 
@@ -90,20 +96,30 @@ class AuditClient:
             for event in events:
                 arguments = dict(cast("Mapping[str, object]", event))
                 self._log(core, arguments.pop("action", ""), arguments)
+        except (AuditUnavailable, InvalidEvent):
+            raise
         except Exception as exc:  # noqa: BLE001 - a public call never raises; counted and logged
             core.reject(exc)
 
     def _log(self, core: ClientCore, action: object, arguments: dict[str, object]) -> None:
+        is_durable = arguments.get("durability") == Durability.DURABLE
         try:
+            if not core.sender.is_started:
+                core.start()
             scope = current_scope()
-            if not self._keep_call(core, action, arguments, scope):
+            if is_durable or not self._keep_call(core, action, arguments, scope):
                 tenant_id, durability, payload = core.snapshots.snapshot(action, arguments, scope)
                 shard = shard_of(tenant_id, self._shards) if self._shards > 1 else 0
-                core.buffer.put(shard, payload, durability)
-            if not core.sender.is_started:
-                core.sender.ensure_started()
-        except Exception as exc:  # noqa: BLE001 - a public call never raises; counted and logged
-            core.reject(exc)
+                if durability is Durability.DURABLE:
+                    is_durable = True
+                    core.put_durable(shard, payload)
+                else:
+                    core.buffer.put(shard, payload, durability)
+        except Exception as exc:
+            if not isinstance(exc, AuditUnavailable):
+                core.reject(exc)
+            if is_durable:
+                raise
 
     def _keep_call(
         self, core: ClientCore, action: object, arguments: dict[str, object], scope: Scope | None
@@ -161,21 +177,28 @@ class AuditClient:
     def close(self, timeout_s: float | None = None) -> None:
         """Send what is buffered and stop; later events are counted as dropped.
 
+        What could not be sent waits on disk for the next process of this producer; only
+        `best_effort` events, and all where there is no disk, are counted as dropped.
+
         Args:
-            timeout_s: Longest wait; None takes `close_timeout_s` of the settings. What could not
-                be sent is counted as dropped. Calling it again does nothing.
+            timeout_s: Longest wait; None takes `close_timeout_s` of the settings. Calling it again
+                does nothing.
         """
         core = self._core
         limit_s = self._settings.close_timeout_s if timeout_s is None else timeout_s
         core.buffer.begin_close(limit_s)
-        core.sender.finish(limit_s)
-        left = core.buffer.abandon()
+        left = core.finish(limit_s)
         if left:
             logger.warning(
                 "%d audit events were not sent within %g s: %s",
                 left,
                 limit_s,
-                core.sender.last_error,
+                core.transport.last_error,
+            )
+        if spooled := core.buffer.counts().spooled:
+            logger.warning(
+                "%d audit events wait on disk: the next process of this producer sends them",
+                spooled,
             )
         process_hooks.unregister(self)
 
@@ -191,15 +214,22 @@ class AuditClient:
             sent=counts.sent,
             buffered=counts.buffered,
             buffered_bytes=counts.buffered_bytes,
+            spooled=counts.spooled,
+            spool_bytes=core.disk.size_bytes,
+            inherited=core.custodian.inherited,
+            unconfirmed=core.custodian.unconfirmed,
+            resent=core.custodian.resent,
             dropped=counts.dropped,
             rejected=rejected,
-            retries=core.sender.retries,
-            breaker=core.sender.breaker_state,
-            last_error=core.sender.last_error,
+            retries=core.transport.retries,
+            breaker=core.transport.breaker.state,
+            level=core.custodian.level,
+            last_error=core.transport.last_error or core.disk.last_error,
         )
 
     def restart_after_fork(self) -> None:
         """Start afresh in a forked child; the parent sends what the parent buffered."""
+        self._core.disk.abandon_after_fork()
         self._core = ClientCore(self._settings)
 
     def __enter__(self) -> Self:

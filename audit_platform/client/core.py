@@ -10,19 +10,24 @@ import random
 import secrets
 import socket
 import sys
+import time
 from collections import Counter
 from pathlib import PurePath
 from threading import Lock
 from typing import Final
 
 from audit_platform.client.buffer import Buffer
+from audit_platform.client.control_events import ControlEvents
+from audit_platform.client.custodian import Custodian
+from audit_platform.client.disk import Disk
 from audit_platform.client.frozen import Frozen
 from audit_platform.client.sender import Sender
 from audit_platform.client.snapshot import Snapshots
-from audit_platform.errors import InvalidEvent
+from audit_platform.client.transport import Transport
+from audit_platform.errors import AuditUnavailable, InvalidEvent
 from audit_platform.events.event import MAX_EVENT_BYTES
 from audit_platform.events.identity import TAIL_BITS
-from audit_platform.events.policy import batch_policy
+from audit_platform.events.policy import Durability, batch_policy
 from audit_platform.events.stream import Appender
 from audit_platform.privacy.redact import Redactor
 from audit_platform.settings import ClientSettings
@@ -45,23 +50,22 @@ class ClientCore:
     """Everything that must not be shared with a parent process."""
 
     def __init__(self, settings: ClientSettings) -> None:
+        name = settings.producer_name or _default_name()
         self.buffer = Buffer(
             shards=settings.shards,
             max_events=settings.buffer_events,
             max_bytes=settings.buffer_bytes,
             new_epoch=_new_epoch,
         )
-        self.sender = Sender(
-            buffer=self.buffer,
-            policy=batch_policy(
-                settings.batch_preset,
-                size=settings.batch_size,
-                interval_ms=settings.batch_interval_ms,
-            ),
-            producer_id=producer_id_of(settings.producer_name or _default_name(), 0),
-            connect=lambda: _connect(settings),
-            make_events=self.make_events,
+        self.disk = Disk(
+            settings.spool_dir or settings.data_dir / "spool",
+            name,
+            max_bytes=settings.spool_max_bytes,
+            retain_s=settings.spool_retain_s,
+            epochs=self.buffer.epochs,
+            numbers=lambda: self.buffer.numbers,
         )
+        self.buffer.note_number = self.disk.note_number
         # An own generator: an application that seeds the global one must not repeat our ids.
         tails = random.Random(secrets.randbits(256))  # noqa: S311 - unique, not secret
         self.snapshots = Snapshots(
@@ -72,8 +76,71 @@ class ClientCore:
             tail74=lambda: tails.getrandbits(TAIL_BITS),
             max_event_bytes=MAX_EVENT_BYTES,
         )
+        self.custodian = Custodian(
+            buffer=self.buffer,
+            disk=self.disk,
+            control=ControlEvents(
+                tenant_id=settings.tenant_id,
+                tail74=lambda: tails.getrandbits(TAIL_BITS),
+                now_us=lambda: time.time_ns() // 1000,
+            ),
+            tenant_id=settings.tenant_id,
+            shards=settings.shards,
+            window_bytes=settings.resend_window_bytes,
+            resend_after_s=settings.resend_after_s,
+            producer_id_of=lambda slot: producer_id_of(name, slot),
+            new_epoch=_new_epoch,
+        )
+        self.transport = Transport(lambda timeout_ms: _connect(settings, timeout_ms))
+        self.sender = Sender(
+            buffer=self.buffer,
+            policy=batch_policy(
+                settings.batch_preset,
+                size=settings.batch_size,
+                interval_ms=settings.batch_interval_ms,
+            ),
+            custodian=self.custodian,
+            transport=self.transport,
+            make_events=self.make_events,
+        )
+        self._durable_timeout_s = settings.durable_timeout_s
         self.rejected: Counter[str] = Counter()
         self.reject_lock = Lock()
+
+    def start(self) -> None:
+        """Open the disk and start the sending thread, with the first event."""
+        self.disk.open()
+        self.sender.ensure_started()
+
+    def put_durable(self, shard: int, payload: bytes) -> None:
+        """Take one event; returns when it is on disk.
+
+        Raises:
+            AuditUnavailable: The disk cannot take it, or the client is closed.
+        """
+        record = self.buffer.put(shard, payload, Durability.DURABLE)
+        if record is None:
+            raise AuditUnavailable(
+                "durable event not accepted: the client is closed. Make another."
+            )
+        try:
+            self.disk.commit(self.buffer.epochs[shard], record, timeout_s=self._durable_timeout_s)
+        except AuditUnavailable:
+            self.buffer.lose(shard, record)
+            raise
+        self.buffer.is_on_disk(shard, record)
+
+    def finish(self, timeout_s: float) -> int:
+        """End the sending after `begin_close`; returns the number of events given up."""
+        has_ended = self.sender.finish(timeout_s)
+        self.make_events()
+        if not has_ended:
+            self.buffer.reclaim()
+        self.custodian.spill()
+        left = self.buffer.abandon()
+        if has_ended:
+            self.custodian.leave()
+        return left
 
     def make_events(self) -> None:
         """Make events of the calls that wait, in the order they came; safe from any thread."""
@@ -111,11 +178,12 @@ def _new_epoch() -> int:
     return secrets.randbits(_EPOCH_BITS) or 1
 
 
-def _connect(settings: ClientSettings) -> Appender:
+def _connect(settings: ClientSettings, timeout_ms: int | None) -> Appender:
+    longest_ms = settings.redis_timeout_ms
     return Appender(
         settings.redis_url.get_secret_value(),
         key_prefix=settings.key_prefix,
-        timeout_ms=settings.redis_timeout_ms,
+        timeout_ms=min(timeout_ms or longest_ms, longest_ms),
     )
 
 

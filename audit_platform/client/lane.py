@@ -1,9 +1,9 @@
 """One shard's part of the buffer: order, numbers, and runs of consecutive events.
 
 Here: the structure; its owner holds the lock around every call. Not here: limits and counts
-(`client/buffer.py`).
-Guarantees: the events of a run have consecutive numbers and fit one stream entry. Each lane has
-its own epoch, so that numbers stay consecutive within a stream.
+(`client/buffer.py`), what Redis has and the database does not yet (`client/custody.py`).
+Guarantees: the events of a run to be sent have consecutive numbers and fit one stream entry. Each
+lane has its own epoch, so that numbers stay consecutive within a stream.
 """
 
 from collections import deque
@@ -11,85 +11,118 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audit_platform.client.frozen import Frozen
+from audit_platform.client.seq_set import SeqSet
+from audit_platform.client.stats import DropReason
 from audit_platform.events.policy import Durability
 from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Run:
-    """Consecutive events of one shard, taken to be sent as one entry."""
-
-    shard: int
-    epoch: int
-    first_seq: int
-    payloads: Sequence[bytes]
-    durabilities: Sequence[Durability]
-    size_bytes: int
-
-
 class Record:
-    """One waiting event; giving it up takes its payload and leaves the number."""
+    """One event and its number; giving it up takes its payload and leaves the number."""
 
-    __slots__ = ("durability", "payload", "seq", "size_bytes")
+    __slots__ = ("durability", "is_queued", "is_spooled", "payload", "seq", "size_bytes")
 
     def __init__(self, seq: int, payload: bytes | Frozen, durability: Durability) -> None:
         self.seq, self.durability, self.size_bytes = seq, durability, len(payload)
         self.payload: bytes | Frozen | None = payload
+        self.is_queued = False
+        """Whether it got room in memory."""
+        self.is_spooled = False
+        """Whether the producer's disk has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Run:
+    """Events of one lane, taken out together: to be sent as one entry, or to be written to disk."""
+
+    lane: int
+    epoch: int
+    first_seq: int
+    last_seq: int
+    records: Sequence[Record]
+    size_bytes: int
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """Their bytes, in order; empty for an event that was given up meanwhile."""
+        return [record.payload if type(record.payload) is bytes else b"" for record in self.records]
 
 
 class Lane:
-    """Events of one shard: waiting, then in flight, then gone."""
+    """Events of one shard: waiting, then taken, then gone from memory."""
 
-    __slots__ = ("_epoch", "_in_flight", "_records", "_shard", "frozen", "next_seq", "sheddable")
+    __slots__ = (
+        *("_number", "_records", "_taken", "disk_count", "disk_first", "epoch", "frozen"),
+        *("is_counted", "lost", "next_seq", "overflowed", "sheddable"),
+    )
 
-    def __init__(self, shard: int, epoch: int) -> None:
+    def __init__(self, number: int, epoch: int, *, is_counted: bool = True) -> None:
         """Make an empty lane.
 
         Args:
-            shard: Number of the stream.
+            number: Position in the buffer.
             epoch: Random positive 63-bit number.
+            is_counted: False for events that the client writes about itself.
         """
-        self._shard, self._epoch, self.next_seq = shard, epoch, 1
+        self._number, self.epoch, self.next_seq, self.is_counted = number, epoch, 1, is_counted
         self._records: deque[Record] = deque()
-        self._in_flight: deque[Run] = deque()
+        self._taken: list[Run] = []
         # Waiting `best_effort` events, oldest first; taking and shedding both begin at the left.
         self.sheddable: deque[Record] = deque()
         # Waiting calls that nobody has begun to make an event of, oldest first.
         self.frozen: deque[Record] = deque()
+        # Numbers given up and not declared yet.
+        self.lost: dict[DropReason, SeqSet] = {}
+        # Events on disk alone that Redis has not had yet: lowest number, how many, news of them.
+        self.disk_first: int | None = None
+        self.disk_count = 0
+        self.overflowed: deque[int] = deque()
 
-    def append(self, seq: int, payload: bytes | Frozen, durability: Durability) -> None:
+    @property
+    def waiting(self) -> int:
+        """Events that nobody has taken, those given up included."""
+        return len(self._records)
+
+    def append(self, record: Record) -> None:
         """Add an event behind the others."""
-        record = Record(seq, payload, durability)
+        record.is_queued = True
         self._records.append(record)
-        if type(payload) is Frozen:
+        if type(record.payload) is Frozen:
             self.frozen.append(record)
-        if durability is Durability.BEST_EFFORT:
+        if record.durability is Durability.BEST_EFFORT:
             self.sheddable.append(record)
 
-    def shed(self) -> int:
-        """Give up the oldest waiting `best_effort` event; returns its size in bytes."""
+    def shed(self) -> Record:
+        """Give up the oldest waiting `best_effort` event."""
         record = self.sheddable.popleft()
         record.payload = None
-        return record.size_bytes
+        return record
 
-    def give_up(self, record: Record) -> None:
-        """Take out an event that turned out to be none."""
+    def give_up(self, record: Record) -> bool:
+        """Take out a waiting event; False when it is on its way already."""
+        if any(record in run.records for run in self._taken):
+            return False
         record.payload = None
         if record.durability is Durability.BEST_EFFORT:
             self.sheddable.remove(record)
+        return True
+
+    def lose(self, seq: int, reason: DropReason) -> None:
+        """Note a number whose event will never come."""
+        self.lost.setdefault(reason, SeqSet()).add(seq, seq)
 
     def take_run(self) -> Run | None:
-        """Move the oldest consecutive events into flight; None when nothing waits."""
-        self._skip_shed()
+        """Take the oldest consecutive events to be sent; None when nothing waits."""
+        self._skip_given_up()
         records = self._records
         if not records or type(records[0].payload) is Frozen:
             return None
-        first_seq, payloads, durabilities = records[0].seq, list[bytes](), list[Durability]()
+        first_seq, taken = records[0].seq, list[Record]()
         room = MAX_ENTRY_BYTES
-        while records and len(payloads) < MAX_EVENTS_PER_ENTRY:
+        while records and len(taken) < MAX_EVENTS_PER_ENTRY:
             record = records[0]
             payload = record.payload
-            if type(payload) is not bytes or record.seq != first_seq + len(payloads):
+            if type(payload) is not bytes or record.seq != first_seq + len(taken):
                 break
             # One more byte for the line feed.
             room -= len(payload) + 1
@@ -98,40 +131,78 @@ class Lane:
             records.popleft()
             if record.durability is Durability.BEST_EFFORT:
                 self.sheddable.popleft()
-            payloads.append(payload)
-            durabilities.append(record.durability)
+            taken.append(record)
+        return self._take(taken)
+
+    def take_for_disk(self) -> Run | None:
+        """Take every waiting event that the disk may keep; None when there is none."""
+        taken = [
+            record
+            for record in self._records
+            if type(record.payload) is bytes and record.durability is not Durability.BEST_EFFORT
+        ]
+        if not taken:
+            return None
+        chosen = set(map(id, taken))
+        self._records = deque(record for record in self._records if id(record) not in chosen)
+        return self._take(taken)
+
+    def _take(self, records: list[Record]) -> Run:
         run = Run(
-            shard=self._shard,
-            epoch=self._epoch,
-            first_seq=first_seq,
-            payloads=payloads,
-            durabilities=durabilities,
-            size_bytes=sum(map(len, payloads)),
+            lane=self._number,
+            epoch=self.epoch,
+            first_seq=records[0].seq,
+            last_seq=records[-1].seq,
+            records=records,
+            size_bytes=sum(record.size_bytes for record in records),
         )
-        self._in_flight.append(run)
+        self._taken.append(run)
         return run
 
-    def confirm(self, run: Run) -> None:
-        """Forget a run that Redis has."""
-        self._in_flight.remove(run)
+    def reclaim(self) -> int:
+        """Let all taken events wait again; returns how many."""
+        taken = sorted(self._taken, key=lambda run: run.first_seq, reverse=True)
+        for run in taken:
+            self.put_back(run)
+        return sum(len(run.records) for run in taken)
+
+    def put_back(self, run: Run) -> None:
+        """Let the events of a run wait again, before the others."""
+        if run not in self._taken:
+            return
+        self._taken.remove(run)
+        self._records.extendleft(reversed(run.records))
+        self.sheddable.extendleft(
+            record
+            for record in reversed(run.records)
+            if record.durability is Durability.BEST_EFFORT
+        )
+
+    def let_go(self, run: Run) -> None:
+        """Forget a run that is elsewhere now: in Redis or on disk."""
+        if run in self._taken:
+            self._taken.remove(run)
 
     def oldest_seq(self) -> int:
         """Number of the oldest event that is neither sent nor dropped."""
-        self._skip_shed()
-        if self._in_flight:
-            return self._in_flight[0].first_seq
-        return self._records[0].seq if self._records else self.next_seq
+        self._skip_given_up()
+        oldest = [run.first_seq for run in self._taken]
+        if self._records:
+            oldest.append(self._records[0].seq)
+        if self.disk_first is not None:
+            oldest.append(self.disk_first)
+        return min(oldest, default=self.next_seq)
 
-    def clear(self) -> list[Durability]:
-        """Give up everything, in flight or waiting; returns the class of each event."""
-        given_up = [durability for run in self._in_flight for durability in run.durabilities]
-        given_up += [record.durability for record in self._records if record.payload is not None]
-        self._in_flight.clear()
+    def clear(self) -> list[Record]:
+        """Give up everything, taken or waiting; returns these events."""
+        given_up = [record for run in self._taken for record in run.records]
+        given_up += [record for record in self._records if record.payload is not None]
+        self._taken.clear()
         self._records.clear()
         self.sheddable.clear()
         self.frozen.clear()
         return given_up
 
-    def _skip_shed(self) -> None:
+    def _skip_given_up(self) -> None:
         while self._records and self._records[0].payload is None:
             self._records.popleft()

@@ -5,6 +5,7 @@ Here: making directories so that they survive a power loss, setting wrong files 
 Guarantee: directories get mode 0700 and files 0600 when they are made.
 """
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -17,14 +18,21 @@ _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory, with its parents, and write both names to the disk.
+    """Make a directory, with its parents, and write its name to the disk.
 
     Raises:
         OSError: It cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
-    sync_directory(path.parent)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return
+    # A parent that we may enter but not read cannot be synchronised.
+    with contextlib.suppress(PermissionError):
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,25 +1,24 @@
-"""The sender thread: buffer → Redis; repeats the same bytes until Redis confirms them.
+"""The sender thread: buffer and spool → Redis; repeats the same bytes until somebody has them.
 
-Here: the loop, retries, the circuit breaker, the log lines about outages. Not here: room and
-numbers (`client/buffer.py`), when to flush (`events/policy.py`), Redis itself (`events/stream.py`).
-Guarantee: a run leaves the buffer only after Redis confirmed it or after `close()` gave up.
+Here: the loop. Not here: room and numbers (`client/buffer.py`), one attempt
+(`client/transport.py`), what is kept after it (`client/custodian.py`), when to flush
+(`events/policy.py`).
+Guarantee: an event leaves memory only after Redis or the disk has it, or after `close()` gave up.
 """
 
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from audit_platform.client.breaker import Breaker
-from audit_platform.client.buffer import Buffer
+from audit_platform.client.buffer import Buffer, Wake
+from audit_platform.client.custodian import Custodian, Outgoing
 from audit_platform.client.lane import Run
-from audit_platform.client.stats import BreakerState
+from audit_platform.client.transport import Transport
 from audit_platform.crash_points import crash
-from audit_platform.errors import AuditPlatformError
 from audit_platform.events.policy import BatchPolicy
-from audit_platform.events.stream import Appender, BatchEntry, Stamp
+from audit_platform.events.stream import BatchEntry
 
 logger = logging.getLogger(__name__)
 
@@ -27,18 +26,21 @@ logger = logging.getLogger(__name__)
 _MAX_RUNS_PER_TRIP: Final = 4
 # At 1,000 events/s this keeps the waiting calls below a fifth of their limit.
 _MAKING_INTERVAL_S: Final = 0.05
+# What waits in memory during an outage goes to the disk so often.
+_SPILL_INTERVAL_S: Final = 0.25
+_AFTER_ERROR_S: Final = 1.0
 
 
 class Sender:
-    """Sends runs of one buffer from one thread, which it starts when first asked."""
+    """Sends the events of one client from one thread, which it starts when first asked."""
 
     def __init__(
         self,
         *,
         buffer: Buffer,
         policy: BatchPolicy,
-        producer_id: int,
-        connect: Callable[[], Appender],
+        custodian: Custodian,
+        transport: Transport,
         make_events: Callable[[], None],
     ) -> None:
         """Keep what is needed; nothing starts and nothing connects yet.
@@ -46,23 +48,14 @@ class Sender:
         Args:
             buffer: Where the events are.
             policy: When to flush.
-            producer_id: Written into every stamp.
-            connect: Makes the Redis edge, in the sending thread.
+            custodian: Keeps what is not confirmed.
+            transport: The way to Redis.
             make_events: Makes events of the calls that wait in the buffer.
         """
-        self._buffer, self._policy, self._producer_id = buffer, policy, producer_id
-        self._connect, self._make_events = connect, make_events
-        self._appender: Appender | None = None
-        self._breaker = Breaker()
+        self._buffer, self._policy = buffer, policy
+        self._custodian, self._transport, self._make_events = custodian, transport, make_events
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self.retries = 0
-        self.last_error: str | None = None
-
-    @property
-    def breaker_state(self) -> BreakerState:
-        """State of the circuit to Redis."""
-        return self._breaker.state
 
     def ensure_started(self) -> None:
         """Start the thread unless it runs; also after the interpreter refused it before."""
@@ -82,102 +75,134 @@ class Sender:
         """Whether the thread was started; an unlocked look for the fast path of `log()`."""
         return self._thread is not None
 
-    def finish(self, timeout_s: float) -> None:
-        """Wait until the thread has sent all, or send in this thread where none was started."""
+    def finish(self, timeout_s: float) -> bool:
+        """Wait until the thread has sent all, or send in this thread where none was started.
+
+        Returns:
+            Whether the sending has ended, so that its parts may be used by the caller.
+        """
         with self._starting:
             thread = self._thread
         if thread is None:
             self.run()
-        elif thread is not threading.current_thread():
-            thread.join(timeout_s)
+            return True
+        if thread is threading.current_thread():
+            return False
+        thread.join(timeout_s)
+        return not thread.is_alive()
 
     def run(self) -> None:
         """Send until the buffer is closed and empty, or out of time."""
-        while self._buffer.wait_for_work(self._policy):
-            while runs := self._take():
-                crash("P_BUFFERED")
-                self._send(runs)
-                if self._buffer.is_out_of_time:
-                    break
-        if self._appender is not None:
-            self._appender.close()
+        self._custodian.open()
+        while True:
+            due_s = self._custodian.due_s(can_send=self._transport.breaker.failures == 0)
+            wake = self._buffer.wait_for_work(self._present_policy(), due_s)
+            try:
+                self._turn()
+            except Exception:
+                # Long-lived loop: what it was is in the log, the events are kept.
+                logger.exception("the audit sender met an unexpected error and goes on")
+                self._buffer.pause(_AFTER_ERROR_S)
+            if (wake is Wake.END and self._is_done()) or self._buffer.is_out_of_time:
+                break
+        self._transport.close()
 
-    def _send(self, runs: list[Run]) -> None:
-        entries = [self._entry(run) for run in runs]
-        while runs and not self._buffer.is_out_of_time:
-            # After a failure one entry goes alone: a probe, and the least that can make progress.
-            size = len(runs) if self._breaker.failures == 0 else 1
-            if self._attempt(entries[:size]):
-                for run in runs[:size]:
-                    self._buffer.confirm(run)
-                del entries[:size], runs[:size]
-
-    def _take(self) -> list[Run]:
-        self._make_events()
-        runs: list[Run] = []
-        while len(runs) < _MAX_RUNS_PER_TRIP and (run := self._buffer.take()) is not None:
-            runs.append(run)
-        return runs
-
-    def _entry(self, run: Run) -> BatchEntry:
-        stamp = Stamp(producer_id=self._producer_id, epoch=run.epoch, first_seq=run.first_seq)
-        return BatchEntry(
-            shard=run.shard,
-            ndjson=b"\n".join(run.payloads),
-            count=len(run.payloads),
-            received_ms=time.time_ns() // 1_000_000,
-            stamp=stamp,
-        )
-
-    def _attempt(self, entries: Sequence[BatchEntry]) -> bool:
-        """Send once; after a failure wait and return False. The bytes stay the same."""
-        self._breaker.begin_attempt()
-        try:
-            self._append(entries)
-            crash("P_ADDED")
-        except Exception as exc:  # noqa: BLE001 - long-lived loop, counted and logged
-            # Whatever it was, the events are kept and the thread goes on (long-lived loop).
-            self._pause(self._note_failure(exc))
+    def _is_done(self) -> bool:
+        """Whether Redis has all of this process; what earlier ones left may wait for the next."""
+        if not any(custody.unsent for custody in self._custodian.own):
+            return True
+        if self._transport.breaker.failures == 0:
             return False
-        self._note_success()
+        self._buffer.pause(_SPILL_INTERVAL_S)
+        return False
+
+    def _turn(self) -> None:
+        self._make_events()
+        self._custodian.tend(self._transport.appender())
+        if self._custodian.is_holding and not self._buffer.is_closing:
+            self._spill()
+            self._pause(_SPILL_INTERVAL_S)
+        elif not self._send_all():
+            self._spill()
+
+    def _present_policy(self) -> BatchPolicy:
+        linger_s = self._custodian.rule.linger_s(self._policy.interval_s)
+        if linger_s == self._policy.interval_s:
+            return self._policy
+        return BatchPolicy(size=self._policy.size, interval_s=linger_s)
+
+    def _send_all(self) -> bool:
+        """Send what waits in memory, then from disk; False after a failure."""
+        while outgoing := self._from_memory():
+            crash("P_BUFFERED")
+            if not self._send(outgoing):
+                return False
+            if self._buffer.is_out_of_time:
+                return True
+        for outgoing in (self._custodian.resends, self._from_disk):
+            entries = outgoing()
+            if entries and not self._send(entries):
+                return False
         return True
 
+    def _from_memory(self) -> list[Outgoing]:
+        self._make_events()
+        # After a failure one entry goes alone: a probe, and the least that can make progress.
+        limit = _MAX_RUNS_PER_TRIP if self._transport.breaker.failures == 0 else 1
+        runs: list[Run] = []
+        while len(runs) < limit and (run := self._buffer.take()) is not None:
+            runs.append(run)
+        return self._custodian.from_memory(runs)
+
+    def _from_disk(self) -> list[Outgoing]:
+        return self._custodian.from_disk(
+            _MAX_RUNS_PER_TRIP if self._transport.breaker.failures == 0 else 1
+        )
+
+    def _send(self, outgoing: list[Outgoing]) -> bool:
+        """Send entries; after a failure put them back, wait, and return False."""
+        delay_s = self._transport.attempt([self._entry(one) for one in outgoing])
+        if delay_s is None:
+            for one in outgoing:
+                self._custodian.note_sent(one)
+            return True
+        for one in reversed(outgoing):
+            if one.run is not None:
+                self._buffer.put_back(one.run)
+        self._spill()
+        self._pause(delay_s)
+        return False
+
+    def _entry(self, outgoing: Outgoing) -> BatchEntry:
+        payloads = outgoing.parcel.payloads or ()
+        return BatchEntry(
+            shard=self._custodian.shard_of(outgoing),
+            ndjson=b"\n".join(payloads),
+            count=len(payloads),
+            received_ms=time.time_ns() // 1_000_000,
+            stamp=outgoing.custody.stamp(outgoing.parcel),
+        )
+
+    def _spill(self) -> None:
+        self._make_events()
+        self._custodian.spill()
+
     def _pause(self, delay_s: float) -> None:
-        """Wait between two attempts, and make events of the calls that come meanwhile.
+        """Wait between two attempts; make events of the calls that come, and write them to disk.
 
         Otherwise an outage would fill the room for waiting calls, and `log()` would do the work.
         """
-        deadline_s = time.monotonic() + delay_s
+        now_s = time.monotonic()
+        deadline_s, spill_s = now_s + delay_s, now_s + _SPILL_INTERVAL_S
         while not self._buffer.is_closing:
             self._make_events()
-            remaining_s = deadline_s - time.monotonic()
-            if remaining_s <= 0:
+            now_s = time.monotonic()
+            if now_s >= spill_s:
+                self._custodian.tend(None)
+                self._custodian.spill()
+                spill_s = now_s + _SPILL_INTERVAL_S
+            if now_s >= deadline_s:
                 return
-            self._buffer.pause(min(remaining_s, _MAKING_INTERVAL_S))
-        self._buffer.pause(delay_s)
-
-    def _append(self, entries: Sequence[BatchEntry]) -> None:
-        if self._appender is None:
-            self._appender = self._connect()
-        if len(entries) == 1:
-            self._appender.append_batch(entries[0])
-        else:
-            self._appender.append_many(entries)
-
-    def _note_failure(self, exc: Exception) -> float:
-        was_open = self._breaker.state is not BreakerState.CLOSED
-        self.retries += 1
-        # Messages of other errors may quote the URL, and with it a password.
-        detail = f": {exc}" if isinstance(exc, AuditPlatformError) else ""
-        self.last_error = type(exc).__name__ + detail
-        # Jitter keeps producers apart after an outage; it protects nothing.
-        delay_s = self._breaker.record_failure(uniform01=random.random())  # noqa: S311
-        if not was_open and self._breaker.state is BreakerState.OPEN:
-            logger.warning("audit events wait in memory: %s", self.last_error)
-        return delay_s
-
-    def _note_success(self) -> None:
-        if self._breaker.state is not BreakerState.CLOSED:
-            logger.info("audit events are sent again after %d failures", self._breaker.failures)
-        self._breaker.record_success()
-        self.last_error = None
+            self._buffer.pause(min(deadline_s - now_s, _MAKING_INTERVAL_S))
+        if self._buffer.counts().buffered:
+            self._buffer.pause(delay_s)

@@ -78,15 +78,14 @@ class SequenceState:
             os.write(descriptor, _pack(boot_id(), started_ms, self._epochs))
             os.fsync(descriptor)
             sync_directory(path.parent)
-            self._map = mmap.mmap(descriptor, 0)
+            mapped = mmap.mmap(descriptor, 0)
         except OSError:
             path.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
-        self._words = memoryview(self._map).cast("Q")
-        # Every second word from the first last_seq on.
-        self._last = self._words[_HEADER_WORDS + 1 :: 2]
+        # Every second word from the first last_seq on; the view keeps the mapping alive.
+        self._last = memoryview(mapped).cast("Q")[_HEADER_WORDS + 1 :: 2]
 
     def record(self, lane: int, seq: int) -> None:
         """Note the last number that a lane has given; without effect after `close`."""
@@ -98,10 +97,8 @@ class SequenceState:
 
     def close(self) -> None:
         """Let go of the file, which stays; later `record` calls go nowhere."""
-        # A thread between two byte codes may still hold the old view: it is not released here.
+        # Not released: a thread in `record` may still hold the view. It goes with its last user.
         self._last = memoryview(array("Q", self._last.tolist()))
-        words, self._words = self._words, self._last
-        del words
 
     @classmethod
     def create(cls, directory: Path, epochs: Sequence[int], *, started_ms: int) -> Self:

@@ -16,6 +16,8 @@ class DropReason(StrEnum):
     """It was `best_effort` and made room for a `standard` event."""
     INVALID = "invalid"
     """Its arguments turned out to be wrong after `log()` had returned; also in `rejected`."""
+    SPOOL = "spool"
+    """The disk took a `durable` event not; the call raised `AuditUnavailable`."""
     CLOSED = "closed"
     """It came after `close()`."""
     CLOSE_TIMEOUT = "close_timeout"
@@ -25,6 +27,8 @@ class DropReason(StrEnum):
 class BreakerState(StrEnum):
     """State of the circuit between the sender and Redis."""
 
+    SPOOL = "spool"
+    """The disk took a `durable` event not; the call raised `AuditUnavailable`."""
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
@@ -37,16 +41,27 @@ Drops = Mapping[DropReason, Mapping[Durability, int]]
 class ClientStats:
     """Counts since the client was made, or since the fork in a forked child.
 
-    `accepted` equals `sent` + all of `dropped` + `buffered` in every value.
+    `accepted` equals `sent` + all of `dropped` + `buffered` + `spooled` in every value.
     """
 
     accepted: int
-    """Events taken; each has a number, so that the numbers missing in the log are the drops."""
+    """Events taken; each has a number unless it came after `close()`, so that the numbers missing
+    in the log are the drops."""
     sent: int
     """Events that Redis confirmed."""
     buffered: int
     """Events waiting or on their way."""
     buffered_bytes: int
+    spooled: int
+    """Events that wait on disk for Redis."""
+    spool_bytes: int
+    """Size of the spool, with what is kept for repairs."""
+    inherited: int
+    """Events of earlier processes that wait on disk for Redis."""
+    unconfirmed: int
+    """Entries that Redis had and the database does not account for yet."""
+    resent: int
+    """Entries sent again because nobody confirmed them in time."""
     dropped: Drops
     """Accepted events given up, by reason and durability class; zero counts are left out."""
     rejected: Mapping[str, int]
@@ -54,8 +69,10 @@ class ClientStats:
     retries: int
     """Attempts to send that failed and were repeated with the same bytes."""
     breaker: BreakerState
+    level: int
+    """Overload level that the platform published, 0 to 3."""
     last_error: str | None
-    """Last error of the sender; None after a success."""
+    """Last error of the sender or of the disk; None after a success."""
 
     @property
     def dropped_total(self) -> int:

@@ -121,10 +121,17 @@ class Appender(Edge):
 
     def append_event(self, shard: int, event_json: bytes) -> str:
         """Append one event as an entry of its own, as a foreign producer would; returns its id."""
+        return self.append_fields(shard, {b"event": event_json})
+
+    def append_fields(self, shard: int, fields: Mapping[bytes, bytes]) -> str:
+        """Append an entry of any fields, as it was once read; returns its id.
+
+        Raises:
+            QueueUnavailable: No reply; the entry may be in the stream or not.
+            QueueFull: Redis refuses writes.
+        """
         with translated():
-            added = self._redis.xadd(
-                stream_key(self._key_prefix, shard), cast("Any", {"event": event_json})
-            )
+            added = self._redis.xadd(stream_key(self._key_prefix, shard), cast("Any", dict(fields)))
         return cast("bytes", added).decode()
 
 

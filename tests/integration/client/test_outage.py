@@ -48,7 +48,8 @@ def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
 
 
 def assert_adds_up(stats: ClientStats) -> None:
-    assert stats.accepted == stats.sent + stats.dropped_total + stats.buffered
+    waiting = stats.buffered + stats.spooled
+    assert stats.accepted == stats.sent + stats.dropped_total + waiting
 
 
 class Load:
@@ -91,8 +92,8 @@ def test_stopped_redis_loses_nothing_and_delays_no_call(server: RedisServer) -> 
             until(
                 lambda: seen.append(client.stats()) or client.stats().breaker is BreakerState.OPEN
             )
-            waiting = client.stats().buffered
-            until(lambda: seen.append(client.stats()) or client.stats().buffered > waiting + 200)
+            waiting = client.stats().spooled
+            until(lambda: seen.append(client.stats()) or client.stats().spooled > waiting + 200)
             server.start()
             until(lambda: client.stats().breaker is BreakerState.CLOSED)
         assert client.flush(20)
@@ -135,9 +136,13 @@ def test_silent_redis_delays_no_call_and_repeats_lose_nothing(server: RedisServe
     assert len(ids) == stats.accepted
 
 
-def test_long_outage_drops_are_counted_and_equal_the_gaps(server: RedisServer) -> None:
+def test_without_a_disk_drops_are_counted_declared_and_equal_the_gaps(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "file"
+    nowhere.write_text("no directory")
     server.stop()
-    with make_client(server, buffer_events=200) as client:
+    with make_client(server, buffer_events=200, spool_dir=nowhere / "spool") as client:
         for number in range(300):
             durability = Durability.BEST_EFFORT if number % 3 else Durability.STANDARD
             client.log("tick", entity=("n", number), durability=durability)
@@ -147,8 +152,9 @@ def test_long_outage_drops_are_counted_and_equal_the_gaps(server: RedisServer) -
         stats = client.stats()
     entries = read_stream(lambda *a: redis.run_cli(server.config, "admin", *a), KEY)
 
-    numbers = [number for entry in entries for number in entry.numbers]
-    kept = {int(event["entity_id"]) for entry in entries for event in entry.events}
+    ticks = [entry for entry in entries if entry.events[0]["action"] == "tick"]
+    numbers = [number for entry in ticks for number in entry.numbers]
+    kept = {int(event["entity_id"]) for entry in ticks for event in entry.events}
     assert_adds_up(full)
     assert full.buffered == 200
     assert stats.sent == 200 == len(set(numbers))
@@ -157,8 +163,17 @@ def test_long_outage_drops_are_counted_and_equal_the_gaps(server: RedisServer) -
     assert stats.dropped.keys() == {DropReason.BUFFER_FULL, DropReason.SHED}
     assert {number for number in range(300) if number % 3 == 0} <= kept
     # A number is a position: what a stamp says about an event is true behind every gap.
-    for entry in entries:
+    for entry in ticks:
         assert [int(event["entity_id"]) + 1 for event in entry.events] == list(entry.numbers)
+    declared = [
+        number
+        for entry in entries
+        for event in entry.events
+        if event["action"] == "audit.producer.loss"
+        for first, last in event["metadata"]["ranges"]
+        for number in range(first, last + 1)
+    ]
+    assert sorted(declared + numbers) == list(range(1, 301))
 
 
 def test_full_redis_keeps_events_until_there_is_room(server: RedisServer) -> None:
@@ -169,7 +184,7 @@ def test_full_redis_keeps_events_until_there_is_room(server: RedisServer) -> Non
     with make_client(server) as client:
         client.log("tick")
         until(lambda: "QueueFull" in (client.stats().last_error or ""))
-        assert client.stats().buffered == 1
+        until(lambda: client.stats().spooled == 1)
 
         admin("config", "set", "maxmemory", "0")
 
@@ -183,7 +198,7 @@ def test_refused_login_is_retried_and_explained_without_the_password(server: Red
         client.log("tick")
         until(lambda: client.stats().retries > 1)
 
-        assert client.stats().buffered == 1
+        until(lambda: client.stats().spooled == 1)
         assert "hunter2" not in repr(client.stats())
 
 

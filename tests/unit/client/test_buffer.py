@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit_platform.client.buffer import Buffer
+from audit_platform.client.buffer import Buffer, Wake
 from audit_platform.client.lane import Run
 from audit_platform.client.stats import DropReason
 from audit_platform.events.policy import PRESETS, BatchPolicy, Durability
@@ -33,7 +33,7 @@ def take_all(buffer: Buffer) -> list[Run]:
 def assert_adds_up(buffer: Buffer) -> None:
     counts = buffer.counts()
     dropped = sum(n for by_class in counts.dropped.values() for n in by_class.values())
-    assert counts.accepted == counts.sent + counts.buffered + dropped
+    assert counts.accepted == counts.sent + counts.buffered + counts.spooled + dropped
 
 
 def test_events_come_out_in_order_with_numbers_from_one() -> None:
@@ -151,9 +151,9 @@ def test_each_shard_has_its_own_epoch_and_numbers_and_turn() -> None:
     for number in range(4):
         buffer.put(number % 2, b"%d" % number, STANDARD)
 
-    runs = sorted(take_all(buffer), key=lambda run: run.shard)
+    runs = sorted(take_all(buffer), key=lambda run: run.lane)
 
-    assert [(run.shard, run.epoch, run.first_seq) for run in runs] == [(0, 100, 1), (1, 101, 1)]
+    assert [(run.lane, run.epoch, run.first_seq) for run in runs] == [(0, 100, 1), (1, 101, 1)]
     assert [list(run.payloads) for run in runs] == [[b"0", b"2"], [b"1", b"3"]]
 
 
@@ -164,7 +164,7 @@ def test_closed_buffer_counts_what_comes_late() -> None:
     buffer.put(0, b"late", STANDARD)
 
     assert buffer.counts().dropped == {DropReason.CLOSED: {STANDARD: 1}}
-    assert not buffer.wait_for_work(ONCE)
+    assert buffer.wait_for_work(ONCE) is Wake.END
 
 
 def test_abandoned_events_are_counted_once_even_if_confirmed_later() -> None:
@@ -201,7 +201,7 @@ def test_waiting_ends_when_the_size_of_the_policy_is_there() -> None:
     for _ in range(5):
         buffer.put(0, b"x", STANDARD)
 
-    assert buffer.wait_for_work(BatchPolicy(size=5, interval_s=60))
+    assert buffer.wait_for_work(BatchPolicy(size=5, interval_s=60)) is Wake.SEND
 
 
 @pytest.mark.parametrize("preset", list(BatchPreset))
@@ -237,13 +237,17 @@ def test_counts_bounds_and_numbers_hold_after_every_operation(
             assert isinstance(shard, int)
             assert isinstance(size, int)
             assert isinstance(durability, Durability)
-            given_numbers[shard] += 1
-            buffer.put(shard, b"x" * size, durability)
+            if not buffer.is_closing:
+                given_numbers[shard] += 1
+            record = buffer.put(shard, b"x" * size, durability)
+            if record is not None and not record.is_queued:
+                assert durability is Durability.DURABLE
+                buffer.is_on_disk(shard, record)
         elif name == "take":
             run = buffer.take()
             if run is not None:
                 in_flight.append(run)
-                numbers[run.shard] += range(run.first_seq, run.first_seq + len(run.payloads))
+                numbers[run.lane] += range(run.first_seq, run.first_seq + len(run.payloads))
         elif name == "confirm" and in_flight:
             buffer.confirm(in_flight.pop(0))
         elif name == "abandon":

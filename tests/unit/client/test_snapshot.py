@@ -194,7 +194,7 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, object]]] = [
     ("severity", {"severity": 6}),
     ("severity", {"severity": True}),
     ("severity", {"severity": "high"}),
-    ("durability", {"durability": "durable"}),
+    ("durability", {"durability": "eternal"}),
     ("timestamp", {"timestamp": datetime(2026, 1, 1)}),  # noqa: DTZ001 - refusing it is the point
     ("timestamp", {"timestamp": "yesterday"}),
     ("timestamp", {"timestamp": 1.5}),

@@ -1,0 +1,238 @@
+"""What one epoch handed to Redis or to the disk, until the database accounts for it.
+
+Here: the resend window, the numbers that wait on disk, what is due to be sent again. Not here:
+events that nobody has taken yet (`client/buffer.py`), files (`client/spool.py`), asking what is
+stored and acting on it (`client/custodian.py`).
+Guarantee: a number leaves only by `apply`, or by `release_oldest` when neither memory nor disk has
+room; a resend carries the same bytes. Used by the sending thread alone.
+
+Source: delivery design, invariant I1 and section 5, "Return path".
+"""
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from audit_platform.client.coverage import Coverage
+from audit_platform.client.lane import Record, Run
+from audit_platform.client.seq_set import SeqSet
+from audit_platform.client.spool import Spool, SpoolRecord
+from audit_platform.events.policy import Durability, shard_of
+from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY, Stamp
+
+LONGEST_RESEND_S: Final = 600.0
+
+
+class Parcel:
+    """Consecutive events that Redis has had; without payloads, the disk has these."""
+
+    __slots__ = ("attempts", "first_seq", "last_seq", "payloads", "records", "sent_s", "size_bytes")
+
+    def __init__(
+        self,
+        first_seq: int,
+        payloads: Sequence[bytes],
+        records: Sequence[Record] | None,
+        *,
+        size_bytes: int,
+    ) -> None:
+        self.first_seq, self.last_seq = first_seq, first_seq + len(payloads) - 1
+        self.payloads: Sequence[bytes] | None = payloads
+        self.records, self.size_bytes = records, size_bytes
+        self.sent_s, self.attempts = 0.0, 0
+
+    def due_s(self, after_s: float) -> float:
+        """Moment to send it again: the pause doubles with each attempt, up to ten minutes."""
+        pause_s = after_s * 2.0 ** min(self.attempts - 1, 20)
+        return self.sent_s + min(pause_s, max(LONGEST_RESEND_S, after_s))
+
+
+class Custody:
+    """Unconfirmed events of one epoch of one producer."""
+
+    def __init__(self, *, producer_id: int, epoch: int, shards: int, spool: Spool | None) -> None:
+        """Begin with nothing.
+
+        Args:
+            producer_id: Stamped into every entry.
+            epoch: Stamped into every entry.
+            shards: Number of streams, to find that of an event read from disk.
+            spool: None while no disk can be used.
+        """
+        self.producer_id, self.epoch, self._shards, self.spool = producer_id, epoch, shards, spool
+        self.shard: int | None = None
+        """Stream that had an event of it last: the place to ask for its confirmation."""
+        self.window: deque[Parcel] = deque()
+        self.window_bytes = 0
+        self.on_disk: deque[Parcel] = deque()
+        self.unsent = SeqSet()
+        """Numbers on disk that Redis has not had."""
+        self._confirmed = SeqSet()
+        self.has_coverage = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything is not confirmed."""
+        return bool(self.window or self.on_disk or self.unsent)
+
+    def stamp(self, parcel: Parcel) -> Stamp:
+        """Give the stamp of an entry."""
+        return Stamp(producer_id=self.producer_id, epoch=self.epoch, first_seq=parcel.first_seq)
+
+    def from_run(self, run: Run) -> Parcel:
+        """Make a parcel of events that were taken from memory."""
+        return Parcel(run.first_seq, run.payloads, run.records, size_bytes=run.size_bytes)
+
+    def from_disk(self) -> Parcel | None:
+        """Read the oldest events that wait on disk; None when none is there."""
+        while self.spool is not None and (first := self.unsent.first) is not None:
+            last = next(iter(self.unsent))[1]
+            payloads = self._read(first, last)
+            if payloads:
+                found = payloads[0].seq
+                if found > first:
+                    self.unsent.remove(first, found - 1)  # the disk has lost them: a gap
+                return Parcel(
+                    found,
+                    [record.payload for record in payloads],
+                    None,
+                    size_bytes=sum(len(record.payload) for record in payloads),
+                )
+            self.unsent.remove(first, last)
+        return None
+
+    def _read(self, first: int, last: int) -> list[SpoolRecord]:
+        """Read the first consecutive events of a range that fit one entry."""
+        assert self.spool is not None  # noqa: S101 - callers checked
+        # The line feeds between events count too.
+        room = MAX_ENTRY_BYTES - MAX_EVENTS_PER_ENTRY
+        found = self.spool.read(
+            self.epoch, first, last, max_records=MAX_EVENTS_PER_ENTRY, max_bytes=room
+        )
+        for index, record in enumerate(found):
+            if record.seq != found[0].seq + index:
+                return found[:index]
+        return found
+
+    def shard_of(self, parcel: Parcel) -> int:
+        """Stream of a parcel, by the tenant of its first event."""
+        if self._shards == 1 or not parcel.payloads:
+            return 0
+        try:
+            event = cast("dict[str, Any]", json.loads(parcel.payloads[0]))
+            return shard_of(str(event["tenant_id"]), self._shards)
+        except (ValueError, KeyError, TypeError):
+            return 0  # the ingest job will say what is wrong with it
+
+    def note_sent(self, parcel: Parcel, *, now_s: float) -> None:
+        """Take a parcel into custody that Redis has had now, for the first time or again."""
+        parcel.sent_s = now_s
+        parcel.attempts += 1
+        if parcel.attempts > 1:
+            if parcel.records is None:
+                parcel.payloads = None
+            return
+        if parcel.records is None:
+            parcel.payloads = None
+            self.unsent.remove(parcel.first_seq, parcel.last_seq)
+            self.on_disk.append(parcel)
+        else:
+            self.window.append(parcel)
+            self.window_bytes += parcel.size_bytes
+
+    def loaded(self, parcel: Parcel) -> bool:
+        """Make sure that a parcel has its payloads; False when the disk lost them."""
+        if parcel.payloads is None and self.spool is not None:
+            found = self._read(parcel.first_seq, parcel.last_seq)
+            is_whole = bool(found) and (found[0].seq, found[-1].seq) == (
+                parcel.first_seq,
+                parcel.last_seq,
+            )
+            parcel.payloads = [record.payload for record in found] if is_whole else None
+            if not is_whole:
+                self.on_disk.remove(parcel)
+                if found:
+                    # Shorter than it was, for example after a cut: what is there waits again.
+                    self.unsent.add(parcel.first_seq, parcel.last_seq)
+        return parcel.payloads is not None
+
+    def due(self, *, now_s: float, after_s: float, limit: int) -> list[Parcel]:
+        """Give the parcels that should be sent again, oldest first."""
+        found: list[Parcel] = []
+        for parcels in (self.window, self.on_disk):
+            for parcel in parcels:
+                if len(found) == limit:
+                    return found
+                if parcel.due_s(after_s) <= now_s:
+                    found.append(parcel)
+        return found
+
+    def apply(self, coverage: Coverage) -> bool:
+        """Let go of what the database accounts for, and take back what it no longer does.
+
+        Returns:
+            Whether anything changed.
+        """
+        before = (len(self.window), len(self.on_disk), self.unsent.count)
+        self.window = deque(p for p in self.window if not coverage.covers(p.first_seq, p.last_seq))
+        self.window_bytes = sum(parcel.size_bytes for parcel in self.window)
+        self.on_disk = deque(
+            p for p in self.on_disk if not coverage.covers(p.first_seq, p.last_seq)
+        )
+        confirmed = coverage.confirmed()
+        if self.unsent:
+            self.unsent = self.unsent.minus(confirmed)
+        self._take_back(self._confirmed.minus(confirmed))
+        self._confirmed, self.has_coverage = confirmed, True
+        return before != (len(self.window), len(self.on_disk), self.unsent.count)
+
+    def _take_back(self, forgotten: SeqSet) -> None:
+        """The database is older than it was: send again what the disk still keeps."""
+        if forgotten and self.spool is not None:
+            for first, last in forgotten.within(SeqSet(self.spool.ranges(self.epoch))):
+                self.unsent.add(first, last)
+
+    def is_confirmed(self, first: int, last: int) -> bool:
+        """Whether all numbers from first to last are accounted for."""
+        return self._confirmed.covers(first, last)
+
+    def to_disk(self) -> tuple[Parcel, list[SpoolRecord]] | None:
+        """Give the oldest parcel in memory and what of it the disk does not have."""
+        if not self.window:
+            return None
+        parcel = self.window[0]
+        missing = [
+            SpoolRecord(record.seq, record.payload)
+            for record in parcel.records or ()
+            if not record.is_spooled
+            and type(record.payload) is bytes
+            and record.durability is not Durability.BEST_EFFORT
+        ]
+        return parcel, missing
+
+    def moved_to_disk(self, parcel: Parcel) -> None:
+        """Free the memory of the oldest parcel; the disk has its events."""
+        self.release_oldest()
+        records = parcel.records or ()
+        if all(record.durability is not Durability.BEST_EFFORT for record in records):
+            parcel.payloads, parcel.records = None, None
+            self.on_disk.append(parcel)
+            return
+        for record in records:
+            if record.durability is not Durability.BEST_EFFORT:
+                self._keep_alone(record.seq, parcel)
+
+    def _keep_alone(self, seq: int, parcel: Parcel) -> None:
+        last = self.on_disk[-1] if self.on_disk else None
+        if last is not None and last.last_seq == seq - 1 and last.sent_s == parcel.sent_s:
+            last.last_seq = seq
+            return
+        alone = Parcel(seq, [b""], None, size_bytes=0)
+        alone.payloads, alone.sent_s, alone.attempts = None, parcel.sent_s, parcel.attempts
+        self.on_disk.append(alone)
+
+    def release_oldest(self) -> None:
+        """Let go of the oldest parcel in memory."""
+        parcel = self.window.popleft()
+        self.window_bytes -= parcel.size_bytes
