@@ -14,9 +14,10 @@ from threading import Event
 from typing import Final, Literal
 
 from audit_platform.db.pool import connect
-from audit_platform.errors import DatabaseError, InvalidSetting
+from audit_platform.errors import DatabaseError, InvalidSetting, QueueError
 from audit_platform.events import lease as leases
 from audit_platform.events.back_off import BackOff
+from audit_platform.events.backlog import Inspector, MemoryUse
 from audit_platform.events.batch import FlushLimits
 from audit_platform.events.copy_rows import RowStore
 from audit_platform.events.dead_letter import DeadLetterVault
@@ -25,8 +26,12 @@ from audit_platform.events.frame import FrameResult, to_frame
 from audit_platform.events.intake import Intake
 from audit_platform.events.lease import Lease
 from audit_platform.events.ledger import new_batch_id
+from audit_platform.events.load_gauge import LoadGauge
 from audit_platform.events.normalise import FrameLimits
+from audit_platform.events.return_path import ReturnPath, ShardStatus
+from audit_platform.events.run_state import RunState
 from audit_platform.events.stop_signal import stop_on_sigterm
+from audit_platform.events.storer import Storer
 from audit_platform.events.stream import Consumer, StreamEntry
 from audit_platform.events.tally import DrainReport, DrainSummary, EndReason
 from audit_platform.events.writer_session import WriterSession
@@ -60,14 +65,7 @@ def run_drain(
     stop = Event()
     with ExitStack() as stack:
         stack.enter_context(stop_on_sigterm(stop))
-        session = WriterSession(
-            lambda: connect(
-                settings.database_url_of("writer"),
-                application=f"drain {shard}",
-                answer_timeout_s=settings.postgres_answer_s,
-            )
-        )
-        stack.callback(session.close)
+        session = _session(settings, stack, shard=shard, run_id=run_id)
         taken = _take_lease(
             session, settings, stop, shard=shard, run_id=run_id, dead_run_id=dead_run_id
         )
@@ -75,20 +73,56 @@ def run_drain(
             return DrainSummary(ended_because=taken, seconds=0.0)
         stack.enter_context(_released(session, taken))
         consumer, intake = _reading_edges(settings, shard, stack)
+        stack.enter_context(_shard_status(settings, consumer, intake, stack))
+        run = RunState(lifetime_s=settings.drain_lifetime_s, stop=stop)
+        return_path = ReturnPath(
+            connection=session.connection,
+            tell=consumer.tell,
+            shard=shard,
+            shards=settings.shards,
+            clock=time.monotonic,
+            clock_ms=_now_ms,
+        )
+        sessions = [
+            _session(settings, stack, shard=shard, run_id=run_id)
+            for _ in range(settings.drain_connections)
+        ]
         return Drain(
             consumer=consumer,
             intake=intake,
+            storers=[
+                Storer(
+                    consumer=consumer,
+                    intake=intake,
+                    store=RowStore(one.connection, vault),
+                    lease=taken,
+                    return_path=return_path,
+                    run=run,
+                )
+                for one in sessions
+            ],
             session=session,
-            store=RowStore(session.connection, vault),
             lease=taken,
             limits=DrainLimits(
                 idle_s=settings.drain_idle_s,
-                lifetime_s=settings.drain_lifetime_s,
                 observation_interval_s=settings.observation_interval_s,
             ),
+            return_path=return_path,
             report=report,
-            stop=stop,
+            run=run,
         ).run()
+
+
+def _session(settings: Settings, stack: ExitStack, *, shard: int, run_id: str) -> WriterSession:
+    session = WriterSession(
+        lambda: connect(
+            settings.database_url_of("writer"),
+            application=leases.session_name(shard, run_id),
+            answer_timeout_s=settings.postgres_answer_s,
+        )
+    )
+    stack.callback(session.close)
+    return session
 
 
 def _take_lease(
@@ -160,6 +194,31 @@ def _reading_edges(settings: Settings, shard: int, stack: ExitStack) -> tuple[Co
         clock=time.monotonic,
     )
     return consumer, intake
+
+
+def _shard_status(
+    settings: Settings, consumer: Consumer, intake: Intake, stack: ExitStack
+) -> ShardStatus:
+    # The consumer's Redis user has no INFO.
+    inspector = stack.enter_context(
+        Inspector(settings.redis_url_of("janitor"), key_prefix=settings.key_prefix)
+    )
+
+    def memory() -> MemoryUse:
+        try:
+            return inspector.memory()
+        except QueueError as exc:
+            if exc.retryable:
+                raise
+            # A server that does not show its memory: the level follows from the age alone.
+            return MemoryUse(used_bytes=0, limit_bytes=0)
+
+    gauge = LoadGauge(oldest_ms=consumer.oldest_ms, memory=memory, clock_ms=_now_ms)
+    return ShardStatus(consumer, gauge, obey=intake.obey, clock_ms=_now_ms)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _consumer(settings: Settings, shard: int, user: Literal["consumer", "janitor"]) -> Consumer:

@@ -1,9 +1,9 @@
-"""Bounded hand-over from one thread to another, errors included.
+"""Bounded hand-over from one thread to others, errors included.
 
-Here: a queue of one producer and one taker that knows whether the taker waits. Not here: what is
+Here: a queue of one producer and some takers that knows whether a taker waits. Not here: what is
 handed over.
-Guarantee: items arrive in order; an error of the producer is raised at the taker after the items
-before it; nobody waits for ever on a thread that has ended.
+Guarantee: items are taken in order, each once; an error of the producer is raised at every taker
+after the items before it; nobody waits for ever on a thread that has ended.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 class HandOver(Generic[Item]):
-    """At most `depth` items between two threads."""
+    """At most `depth` items between one thread and its takers."""
 
     def __init__(self, *, depth: int) -> None:
         """Start open and empty.
@@ -26,13 +26,13 @@ class HandOver(Generic[Item]):
         self._items: deque[Item] = deque()
         self._changed = Condition()
         self._error: BaseException | None = None
-        self._is_taker_waiting = False
+        self._takers_waiting = 0
 
     @property
     def is_taker_free(self) -> bool:
         """Whether an item put now would be begun at once."""
         with self._changed:
-            return self._is_taker_waiting and not self._items
+            return self._takers_waiting > len(self._items)
 
     @property
     def is_empty(self) -> bool:
@@ -56,9 +56,9 @@ class HandOver(Generic[Item]):
             BaseException: What the other thread failed with, once its items are taken.
         """
         with self._changed:
-            self._is_taker_waiting = True
+            self._takers_waiting += 1
             self._changed.wait_for(lambda: self._items or self._error, timeout_s)
-            self._is_taker_waiting = False
+            self._takers_waiting -= 1
             if self._items:
                 item = self._items.popleft()
                 self._changed.notify_all()
@@ -68,7 +68,7 @@ class HandOver(Generic[Item]):
             return None
 
     def fail(self, error: BaseException) -> None:
-        """Tell the taker that the producing thread ended with an error."""
+        """Tell the takers that the producing thread ended with an error."""
         with self._changed:
             self._error = error
             self._changed.notify_all()

@@ -4,15 +4,25 @@ Here: the statements on `audit.drain_lease`. Not here: who decides to start a ru
 (`sensors/stream_backlog.py`) and what a run does with its shard (`events/drain.py`).
 Guarantee: each taking-over raises the fence, and a batch commits only while its fence is the
 present one. The lease saves work; that no event is stored twice rests on its identity.
+
+A killed run is known by its session: the kernel closes its connection, PostgreSQL ends the session
+that bore its name, and a few seconds later its lease is free, whatever time it had left
+(docs/decisions/NNNN-proof-of-death.md). The time to live is for a process that hangs.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from audit_platform.db.pool import Connection, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import FenceLost
+
+SILENT_S: Final = 8.0
+"""Without a session, and for so long without a renewal, the owner of a lease is dead. Four
+renewals; also longer than the 6 s after which a drain tries to reach a PostgreSQL that came back:
+a server that has just started knows no sessions yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +53,16 @@ class LeaseRow:
     expires_at: datetime | None
     is_stop_requested: bool
     is_live: bool
-    """Judged by the server's clock; `expires_at` is None for a lease that was never taken."""
+    """Judged by the server: time left by its clock, and an owner with a session or a renewal in the
+    last `SILENT_S`. `expires_at` is None for a lease that was never taken."""
+
+
+def session_name(shard: int, run_id: str) -> str:
+    """Name under which a run connects to PostgreSQL; its lease is dead without a session of it.
+
+    The queries on leases make the same name, after the prefix that every connection of ours bears.
+    """
+    return f"drain {shard} {run_id}"
 
 
 def take(
@@ -67,7 +86,13 @@ def take(
         connection.execute(queries["add_lease_row"], {"shard": shard})
         row = connection.execute(
             queries["take_lease"],
-            {"shard": shard, "run_id": run_id, "ttl_s": ttl_s, "dead_run_id": dead_run_id},
+            {
+                "shard": shard,
+                "run_id": run_id,
+                "ttl_s": ttl_s,
+                "dead_run_id": dead_run_id,
+                "silent_s": SILENT_S,
+            },
         ).fetchone()
     if row is None:
         return None
@@ -119,7 +144,9 @@ def request_stop(connection: Connection) -> int:
 def read_leases(connection: Connection) -> list[LeaseRow]:
     """Read all leases, in order of shards."""
     with translated():
-        rows = connection.execute(load_queries("events")["read_leases"]).fetchall()
+        rows = connection.execute(
+            load_queries("events")["read_leases"], {"silent_s": SILENT_S}
+        ).fetchall()
     return [
         LeaseRow(
             shard=shard,

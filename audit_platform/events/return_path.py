@@ -20,11 +20,18 @@ from audit_platform.errors import DatabaseError, QueueError
 from audit_platform.events.frame import FrameResult
 from audit_platform.events.load_gauge import LoadGauge
 from audit_platform.events.stream import Consumer
-from audit_platform.events.watermark import Epoch, fold_ranges, read_watermarks, recent_epochs
+from audit_platform.events.watermark import (
+    Epoch,
+    fold_ranges,
+    read_identity,
+    read_watermarks,
+    recent_epochs,
+)
 
 PUBLISH_INTERVAL_S: Final = 1.0
 FOLD_INTERVAL_S: Final = 60.0
 STATUS_FIELD: Final = "shard"
+DATABASE_FIELD: Final = "database"
 _STOP_PATIENCE_S: Final = 2.0
 _FIELDS_AT_ONCE: Final = 1_000
 _LOG = logging.getLogger(__name__)
@@ -61,6 +68,7 @@ class ReturnPath:
         self._touched: set[Epoch] = set()
         self._reported: set[Epoch] = set()
         self._known: Connection | None = None
+        self._database = ""
         self._published_s = float("-inf")
         self._folded_s = clock()
 
@@ -97,6 +105,8 @@ class ReturnPath:
             recent = recent_epochs(connection)
             with self._lock:
                 self._touched |= recent
+            self._database = read_identity(connection)
+            self._tell({DATABASE_FIELD: self._database}, (self._shard,))
             self._known = connection
         self._publish_to((self._shard,), self._touched)
         self._publish_to(range(self._shards), self._reported)
@@ -111,7 +121,13 @@ class ReturnPath:
                 part = due[:_FIELDS_AT_ONCE]
                 at_ms = self._clock_ms()
                 marks = read_watermarks(self._connection(), part)
-                self._tell({mark.field: mark.value(at_ms=at_ms) for mark in marks}, shards)
+                self._tell(
+                    {
+                        mark.field: mark.value(at_ms=at_ms, database=self._database)
+                        for mark in marks
+                    },
+                    shards,
+                )
                 del due[:_FIELDS_AT_ONCE]
         finally:
             with self._lock:

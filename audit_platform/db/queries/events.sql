@@ -199,6 +199,12 @@ select
     epoch
 from audit.list_recent_epochs(make_interval(secs => %(longest_s)s), %(most)s::int);
 
+-- name: read_identity
+-- description: Name this database server and its history: another after any recovery to the past
+select
+    (select c.system_identifier from pg_control_system() as c)
+    || '-' || left(pg_walfile_name(pg_current_wal_lsn()), 8);
+
 -- name: fold_ranges
 -- description: Fold the ledger ranges into one row per run of a producer; null while another does
 select audit.fold_ranges();
