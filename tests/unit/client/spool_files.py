@@ -1,4 +1,4 @@
-"""Spools of tests: one with small limits, records, and a file system in memory where there is one."""
+"""Spools of tests: small limits, records that tell their number, a directory in memory."""
 
 import os
 import tempfile
