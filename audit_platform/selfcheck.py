@@ -39,11 +39,18 @@ WRITER_RIGHTS: Final = frozenset(
     | {(table, column, "SELECT") for table in ("event", "event_late") for column in READ_COLUMNS}
     | {(table, None, "SELECT") for table in ("event_shape", "partition")}
     | {("drain_lease", None, right) for right in ("SELECT", "INSERT", "UPDATE")}
+    | {
+        (function, None, "EXECUTE")
+        for function in (
+            *("uuid7_ms", "fold_ranges", "read_watermarks", "list_recent_epochs"),
+            *("note_sampled", "note_producer_names"),
+        )
+    }
 )
 # What each user of the design may run; more than this is a finding, less shows by itself.
 USER_COMMANDS: Final = {
     "producer": "xadd hget hmget ping wait",
-    "consumer": "xreadgroup xautoclaim xclaim xpending xack xdel xlen xinfo multi exec hset ping",
+    "consumer": "xreadgroup xautoclaim xclaim xpending xack xdel xlen xinfo multi exec hset hkeys ping",
     "sensor": "xread xlen xinfo xpending ping",
     "janitor": (
         "xgroup|create xinfo xlen xpending xtrim hset hdel hscan info config|get acl|getuser ping"

@@ -92,9 +92,9 @@ def read_report(
     read = _READERS.get(action)
     if read is None:
         return None
-    said = cast("dict[str, Any]", json.loads(metadata))
     if producer_id is None:
         raise _refusal("producer stamp", "is missing")
+    said = _object(metadata)
     if not _is_number(said.get("producer_id"), lowest=0, highest=2**31 - 1):
         raise _refusal("metadata.producer_id", "is no number of a producer")
     if said["producer_id"] != producer_id:
@@ -107,6 +107,17 @@ def read_report(
         sampled=sampled,
         name=_name(said),
     )
+
+
+def _object(metadata: str) -> dict[str, Any]:
+    try:
+        said: object = json.loads(metadata)
+    except ValueError as exc:
+        # Valid JSON, but with a number of more digits than Python converts.
+        raise _refusal("metadata", "has a number that is too long") from exc
+    if not isinstance(said, dict):
+        raise _refusal("metadata", "is no object")
+    return cast("dict[str, Any]", said)
 
 
 _Read = tuple[tuple[LedgerRange, ...], tuple[SampledCount, ...]]
@@ -148,7 +159,8 @@ def _sampled(said: Mapping[str, Any], producer_id: int) -> _Read:
         if (
             not _is_text(source)
             or not _is_text(action)
-            or kind not in {"sampled", "dropped"}
+            # A list cannot be looked up in a set.
+            or kind not in ("sampled", "dropped")
             or not _is_number(count, lowest=0, highest=MAX_SEQ)
         ):
             raise _refusal("metadata.counts", "holds something else than [source, action, kind, n]")

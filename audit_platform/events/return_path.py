@@ -45,6 +45,7 @@ class ReturnPath:
         *,
         connection: Callable[[], Connection],
         tell: Callable[[Mapping[str, str], Sequence[int]], None],
+        told: Callable[[], Sequence[str]],
         shard: int,
         shards: int,
         clock: Callable[[], float],
@@ -55,12 +56,13 @@ class ReturnPath:
         Args:
             connection: Gives the writer's connection, outside a transaction.
             tell: Writes fields into the hashes of some shards.
+            told: Names the fields that are there.
             shard: Shard of this run.
             shards: How many there are: a report may speak of an epoch of another shard.
             clock: Monotonic seconds.
             clock_ms: Milliseconds since 1970.
         """
-        self._connection, self._tell = connection, tell
+        self._connection, self._tell, self._told = connection, tell, told
         self._shard, self._shards = shard, shards
         self._clock, self._clock_ms = clock, clock_ms
         # Storing threads note, the thread of the run publishes.
@@ -101,8 +103,9 @@ class ReturnPath:
         connection = self._connection()
         if connection is not self._known:
             # The first one, or a server that was away: it may have come back at an earlier point
-            # in time, and then exactly those that believe to be done must learn of it.
-            recent = recent_epochs(connection)
+            # in time, and then exactly those that believe to be done must learn of it. They may be
+            # unknown to the ledger now, so Redis is asked as well.
+            recent = recent_epochs(connection) | _epochs_of(self._told())
             with self._lock:
                 self._touched |= recent
             self._database = read_identity(connection)
@@ -143,6 +146,16 @@ class ReturnPath:
             # What is not published stays noted; an outage is the storing thread's to report.
             if not exc.retryable:
                 _LOG.warning("the return path failed: %s", exc.message)
+
+
+def _epochs_of(fields: Sequence[str]) -> set[Epoch]:
+    """Read the names of fields; those that are no epoch's are left out."""
+    pairs = [field.partition(":")[::2] for field in fields]
+    return {
+        (int(producer_id), int(epoch))
+        for producer_id, epoch in pairs
+        if producer_id.isdecimal() and epoch.isdecimal()
+    }
 
 
 class ShardStatus:

@@ -12,7 +12,7 @@ select
 select clock_timestamp() as clock_at;
 
 -- name: list_writer_rights
--- description: List every right of the writer on the relations of the schema, its own or of everybody
+-- description: List every right of the writer on the relations and functions of the schema, its own or of everybody
 select
     c.relname as relation,
     null as column_name,
@@ -32,6 +32,17 @@ inner join pg_attribute as t on c.oid = t.attrelid
 cross join lateral aclexplode(t.attacl) as a
 where
     c.relnamespace = 'audit'::regnamespace
+    and a.grantee in (0::oid, 'audit_writer'::regrole::oid)
+union all
+select
+    p.proname as relation,
+    null as column_name,
+    a.privilege_type
+from pg_proc as p
+-- No entry at all means that everybody may.
+cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+where
+    p.pronamespace = 'audit'::regnamespace
     and a.grantee in (0::oid, 'audit_writer'::regrole::oid);
 
 -- name: read_writer_attributes

@@ -28,6 +28,11 @@ def _told(shard: Shard, space: RedisSpace, field: str, *, of: int = 0) -> dict[s
     return json.loads(raw) if raw else {}
 
 
+def _text(shard: Shard, space: RedisSpace, field: str) -> str:
+    raw: Any = shard.redis.hget(watermark_key(space.prefix, 0), field)
+    return raw.decode()
+
+
 def test_stored_numbers_are_confirmed_after_their_commit(
     shard: Shard, redis_space: RedisSpace
 ) -> None:
@@ -39,6 +44,7 @@ def test_stored_numbers_are_confirmed_after_their_commit(
 
     told = _told(shard, redis_space, FIELD)
     assert told.pop("at_ms") >= before_ms
+    assert told.pop("db") == _text(shard, redis_space, "database")
     assert told == {"watermark": 5, "max": 9, "gaps": [[6, 7]]}
 
 
