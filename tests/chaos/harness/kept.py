@@ -82,7 +82,8 @@ class Kept:
     def order(self, line: str) -> None:
         """Send an order; nothing happens when the process is gone."""
         process = self._process
-        with suppress(OSError):
+        # ValueError: the keeper has closed the pipe of a process that ended.
+        with suppress(OSError, ValueError):
             if process is not None and process.stdin is not None:
                 process.stdin.write(f"{line}\n".encode())
                 process.stdin.flush()
@@ -166,6 +167,9 @@ class Kept:
             process, began_s = self._process, time.monotonic()
             assert process is not None
             code = process.wait()
+            if process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
             with self._changed:
                 self.ends.append(End(start=self._starts - 1, code=code, at_s=time.monotonic()))
                 self._changed.notify_all()

@@ -157,6 +157,13 @@ class Services:
             shards=self.settings.shards,
         )
 
+    def versions(self) -> tuple[str, str]:
+        """Of PostgreSQL and Redis, as the servers say."""
+        [(server,)] = self.ask("show server_version")
+        lines = self.redis.cli("info", "server").splitlines()
+        found = [line.partition(":")[2] for line in lines if line.startswith("redis_version:")]
+        return str(server), found[0]
+
     def ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask PostgreSQL as administrator, over a new connection."""
         return self.site.ask(query, *values)
