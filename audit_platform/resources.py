@@ -13,6 +13,7 @@ from pydantic import Field
 
 from audit_platform.db.pool import OWNER_ROLE, Connection, connected
 from audit_platform.events.backlog import LONGEST_READ_MS, Backlog
+from audit_platform.events.janitor import Janitor
 from audit_platform.settings import Settings, load_settings
 
 
@@ -62,7 +63,7 @@ class DatabaseResource(SettingsResource):
 
 
 class StreamResource(SettingsResource):
-    """The sensor's view of the Redis streams."""
+    """The Redis streams, as the sensor sees them and as the janitor clears them up."""
 
     @contextmanager
     def backlog(self) -> Iterator[Backlog]:
@@ -77,6 +78,16 @@ class StreamResource(SettingsResource):
             yield backlog
         finally:
             backlog.close()
+
+    @contextmanager
+    def janitor(self) -> Iterator[Janitor]:
+        """Connect as the janitor, which removes leftovers and can read no event."""
+        settings = self.load()
+        janitor = Janitor(settings.redis_url_of("janitor"), key_prefix=settings.key_prefix)
+        try:
+            yield janitor
+        finally:
+            janitor.close()
 
 
 def platform_resources(overrides: Mapping[str, Any] | None = None) -> dict[str, object]:

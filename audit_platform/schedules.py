@@ -8,6 +8,7 @@ from typing import Final
 
 import dagster as dg
 
+from audit_platform.jobs.janitor import janitor
 from audit_platform.jobs.maintenance import check_ledger, check_partitions, create_partitions
 
 _RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
@@ -43,4 +44,15 @@ ledger_hourly = dg.ScheduleDefinition(
     execution_timezone=_UTC,
     default_status=_RUNNING,
     description="35 minutes past each hour: do the newest ledger rows equal the stored rows?",
+)
+
+janitor_hourly = dg.ScheduleDefinition(
+    name="janitor_hourly",
+    job=janitor,
+    # Leftovers in Redis make the sensor start drains that find nothing: a day would be too long.
+    # Five past, apart from the other three.
+    cron_schedule="5 * * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="Five past each hour: clear up in Redis and delete old runs of Dagster.",
 )

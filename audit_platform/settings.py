@@ -255,12 +255,12 @@ class Settings(ClientSettings):
     # 35 KB each with its events: a shard with pauses makes up to 260 a day.
     dagster_drains_retain_days: float = Field(
         7,
-        ge=0.01,
+        ge=0,
         le=3_650,
         description="finished runs of drains and hourly checks are deleted after this time",
     )
     dagster_runs_retain_days: float = Field(
-        90, ge=0.01, le=3_650, description="all other finished runs are deleted after this time"
+        90, ge=0, le=3_650, description="all other finished runs are deleted after this time"
     )
     # 5 n - 0.5 s: sensor ticks start on 5 s marks (measured, Dagster 1.13.27). Each costs Dagster's
     # storage 2 KB, whatever it finds; one may last 60 s.
