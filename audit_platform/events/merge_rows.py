@@ -13,7 +13,7 @@ the transaction, and its columns come from the schema of the frame.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import polars as pl
@@ -51,7 +51,7 @@ _INSERT_LATE = sql.SQL(
     "insert into {late} ({columns}, late_reason) select {columns}, s.late_reason from {stage} s"
     " where s.late_reason is not null and {in_range}"
     " and not exists (select from {event} e where {same_key})"
-    " order by {key_order} on conflict do nothing"
+    " order by {key_order} on conflict do nothing returning tenant_id, id"
 )
 # A staged row that is stored nowhere was swallowed, for example by a trigger. Without this outer
 # join it would pass for a duplicate and be acknowledged.
@@ -85,7 +85,7 @@ class Loaded:
     collided: tuple[int, ...] = ()
     refused: tuple[Refusal, ...] = ()
     late_rows: tuple[int, ...] = ()
-    """Rows that are late, added now or before."""
+    """The rows that `n_late` counts."""
 
 
 @dataclass(slots=True)
@@ -154,6 +154,7 @@ class Merge:
         """
         self._connection = connection
         self._columns = columns
+        self._late_keys: set[tuple[str, str]] = set()
         connection.execute(_CREATE)
 
     def load(self, split: Split, *, row_count: int) -> Loaded:
@@ -167,10 +168,9 @@ class Merge:
         self._stage(staged)
         crash("M_STAGED")
         n_new = self._insert(_INSERT_OPEN, 0, row_count)
-        n_late = self._insert(_INSERT_LATE, 0, row_count)
+        n_late = self._insert_late(0, row_count)
         crash("M_MERGED")
-        loaded = self._loaded(staged, n_new=n_new, n_late=n_late, refused=())
-        return replace(loaded, late_rows=tuple(split.late[ROW_NO]))
+        return self._loaded(staged, n_new=n_new, n_late=n_late, refused=())
 
     def load_isolating(self, split: Split, *, row_count: int) -> Loaded:
         """Do as `load`, but set refused rows apart by bisecting with savepoints.
@@ -182,17 +182,14 @@ class Merge:
         inserted = bisect(lambda lo, hi: self._insert_part(_INSERT_OPEN, lo, hi), row_count)
         homeless = {x.row_no for x in inserted.failed if isinstance(x.error, PartitionMissing)}
         self._mark_late(sorted(homeless))
-        late = bisect(lambda lo, hi: self._insert_part(_INSERT_LATE, lo, hi), row_count)
+        late = bisect(self._insert_late_part, row_count)
         refused = [*staging.failed, *inserted.failed, *late.failed]
-        loaded = self._loaded(
+        return self._loaded(
             staged,
             n_new=inserted.affected,
             n_late=late.affected,
             refused=tuple(one for one in refused if not isinstance(one.error, PartitionMissing)),
         )
-        set_apart = {*loaded.collided, *(refusal.row_no for refusal in loaded.refused)}
-        late_rows = {*split.late[ROW_NO], *homeless}.difference(set_apart)
-        return replace(loaded, late_rows=tuple(sorted(late_rows)))
 
     def _stage(self, staged: pl.DataFrame) -> None:
         copy_into(self._connection, STAGE, (*self._columns, LATE_REASON, ROW_NO), staged)
@@ -210,6 +207,16 @@ class Merge:
     def _insert_part(self, template: sql.SQL, lo: int, hi: int) -> int:
         with transaction(self._connection):
             return self._insert(template, lo, hi)
+
+    def _insert_late(self, lo: int, hi: int) -> int:
+        part = {"lo": lo, "hi": hi}
+        added = self._connection.execute(self._compose(_INSERT_LATE), part).fetchall()
+        self._late_keys.update((tenant_id, str(event_id)) for tenant_id, event_id in added)
+        return len(added)
+
+    def _insert_late_part(self, lo: int, hi: int) -> int:
+        with transaction(self._connection):
+            return self._insert_late(lo, hi)
 
     def _mark_late(self, row_nos: list[int]) -> None:
         if row_nos:
@@ -233,7 +240,12 @@ class Merge:
             n_late=n_late,
             collided=tuple(no for no, is_absent in differing if not is_absent),
             refused=(*refused, *absent),
+            late_rows=self._late_rows(staged) if n_late else (),
         )
+
+    def _late_rows(self, staged: pl.DataFrame) -> tuple[int, ...]:
+        rows = staged.select("tenant_id", "id", ROW_NO).iter_rows()
+        return tuple(no for tenant_id, id_, no in rows if (tenant_id, id_) in self._late_keys)
 
     def _differing(self, staged: pl.DataFrame) -> list[tuple[int, bool]]:
         """Rows whose content is not what is stored under their key, with "nothing is stored"."""

@@ -95,9 +95,11 @@ def _plain(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude_unset=True) | secrets
 
 
-def _kill_at(shard: Shard, point: str, *, number: int) -> None:
+def _kill_at(shard: Shard, point: str, *, number: int, **overrides: Any) -> None:
     dead_run_id = f"run-{number - 1}" if number else None
-    process = _start(shard, run_id=f"run-{number}", dead_run_id=dead_run_id, crash=point)
+    process = _start(
+        shard, run_id=f"run-{number}", dead_run_id=dead_run_id, crash=point, **overrides
+    )
     _, errors = process.communicate(timeout=60)
     assert process.returncode == -SIGKILL, errors.decode()
 
@@ -156,6 +158,27 @@ def test_killed_after_the_acknowledgement_everything_is_done(shard: Shard) -> No
     _kill_at(shard, "C_DONE", number=0)
 
     accepted.check(shard)
+
+
+def test_killed_within_a_fold_the_ledger_answers_as_before(shard: Shard) -> None:
+    answers = "select producer_id, epoch, max_seq, got::text, late::text, dead::text, missing::text"
+    accepted = Accepted()
+    for number in range(KILLS):
+        # Every other round is lost on the way: its numbers must stay missing.
+        accepted.add_round(shard, 2 * number)
+
+        _kill_at(shard, "L_FOLD", number=number, drain_idle_s=1)
+
+        accepted.check(shard)
+        assert shard.rows("select from audit.ingest_range"), "the fold was rolled back"
+        assert not shard.rows("select from audit.producer_progress")
+    before = shard.rows(f"{answers} from audit.producer_ledger")
+    shard.sql.execute(b"update audit.drain_lease set expires_at = now()")
+    shard.drain(run_id="run-last")
+
+    assert not shard.rows("select from audit.ingest_range")
+    assert shard.rows(f"{answers} from audit.producer_ledger") == before
+    assert before[0][6] == "{[43,85),[127,169),[211,253),[295,337)}"
 
 
 def test_after_a_kill_the_next_run_waits_for_the_lease_and_no_longer(shard: Shard) -> None:
