@@ -1,7 +1,7 @@
 """What a producer does at each overload level: one table (pure).
 
-Here: level to linger, shedding and spilling, and when a level read from Redis still counts. Not
-here: the level itself (`events/overload.py`), reading it and acting on it (`client/`).
+Here: level to linger, shedding and spilling. Not here: the level itself (`events/overload.py`),
+reading it, whether it is fresh, and acting on it (`client/custodian.py`).
 Guarantee: only `best_effort` is ever shed, and an unknown level is never stricter than the last
 row of the table.
 
@@ -10,9 +10,6 @@ Source: delivery design, section 12.
 
 from dataclasses import dataclass
 from typing import Final
-
-FRESH_MS: Final = 15_000
-"""A level older than this says nothing: no drain run is alive that could take it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +43,3 @@ RULES: Final = (
 def rule_at(level: int) -> OverloadRule:
     """Rule of a level; a level outside the table gets the nearest row."""
     return RULES[min(max(level, 0), len(RULES) - 1)]
-
-
-def level_in_force(published: int, *, age_ms: int, is_refused: bool) -> int:
-    """Level that a producer obeys.
-
-    Args:
-        published: Level that the drain wrote last.
-        age_ms: Time since it did.
-        is_refused: Whether Redis refuses writes, for example because its memory is full.
-
-    Returns:
-        The highest level while Redis refuses. Otherwise the published one, unless it is stale:
-        nobody would ever take that back.
-    """
-    if is_refused:
-        return len(RULES) - 1
-    return published if age_ms <= FRESH_MS else 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from audit_platform.client.overload_rules import FRESH_MS, RULES, level_in_force, rule_at
+from audit_platform.client.overload_rules import RULES, rule_at
 from audit_platform.events.overload import MAX_LEVEL
 
 PRESET_S = 0.02
@@ -37,19 +37,3 @@ def test_preset_that_waits_longer_keeps_its_linger() -> None:
 @pytest.mark.parametrize(("level", "nearest"), [(-1, 0), (9, 3)])
 def test_unknown_level_gets_the_nearest_rule(level: int, nearest: int) -> None:
     assert rule_at(level) is RULES[nearest]
-
-
-@pytest.mark.parametrize(
-    ("published", "age_ms", "is_refused", "expected"),
-    [
-        (2, 1_000, False, 2),
-        (2, FRESH_MS, False, 2),
-        (2, FRESH_MS + 1, False, 0),
-        (0, 1_000, True, 3),
-        (0, FRESH_MS + 1, True, 3),
-    ],
-)
-def test_stale_level_is_not_obeyed_and_a_refusal_is_the_highest(
-    published: int, age_ms: int, is_refused: bool, expected: int
-) -> None:
-    assert level_in_force(published, age_ms=age_ms, is_refused=is_refused) == expected
