@@ -7,7 +7,7 @@ Each figure is compared with the committed run before it. A full run replaces th
 import argparse
 from collections.abc import Callable
 
-from benchmarks import drain_rate, latency, log_call
+from benchmarks import dagster_storage, drain_rate, latency, log_call
 from benchmarks.document import write_document
 from benchmarks.figures import Figure, print_figures, read_last, write_result
 from benchmarks.ratios import ratios_of
@@ -29,10 +29,16 @@ def _measure_call(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table o
     return log_call.measure(seconds=1 if is_quick else 10)
 
 
+def _measure_storage(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    seconds = 20 if is_quick else 600
+    return dagster_storage.measure(busy_s=seconds, trickle_s=seconds)
+
+
 BENCHMARKS: dict[str, Measure] = {
     drain_rate.NAME: _measure_drain,
     latency.NAME: _measure_latency,
     log_call.NAME: _measure_call,
+    dagster_storage.NAME: _measure_storage,
 }
 
 
