@@ -109,7 +109,8 @@ class SequenceState:
         """
         number = 0
         while True:
-            name = f"{started_ms}.{number}.state" if number else f"{started_ms}.state"
+            # Sorted by name, starts are in their order, also within a millisecond.
+            name = f"{started_ms}_{number:03}.state" if number else f"{started_ms}.state"
             try:
                 return cls(directory / name, epochs, started_ms=started_ms)
             except FileExistsError:

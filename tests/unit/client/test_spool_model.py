@@ -105,14 +105,14 @@ class SpoolAgainstList(RuleBasedStateMachine):
         acknowledged_bytes = before.get(file, 0)
         length = acknowledged_bytes + cut % (file.stat().st_size - acknowledged_bytes + 1)
         self.spool.abandon_after_fork()
-        with file.open("r+b") as opened:
-            opened.truncate(length)
-            opened.seek(length)
-            opened.write(junk)
+        whole = file.read_bytes()
+        file.write_bytes(whole[:length] + junk)
+        # Junk may happen to be what was cut off.
+        intact = len(os.path.commonprefix([whole, file.read_bytes()]))  # noqa: RUF071 - of bytes
         for path in segment_files(self.directory):
             # The kernel's clock would be that of the process.
             os.utime(path, ns=(self.clock.now_ms * 1_000_000, self.clock.now_ms * 1_000_000))
-        self.note(epoch, self.survivors(records, length - max(acknowledged_bytes, 32)), stream)
+        self.note(epoch, self.survivors(records, intact - max(acknowledged_bytes, 32)), stream)
         # Every segment counts as used now: a process that dies cannot note anything earlier.
         for held in self.held.values():
             for seq, (payload, kind, _) in held.items():
