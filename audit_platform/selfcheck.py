@@ -50,7 +50,9 @@ WRITER_RIGHTS: Final = frozenset(
 # What each user of the design may run; more than this is a finding, less shows by itself.
 USER_COMMANDS: Final = {
     "producer": "xadd hget hmget ping wait",
-    "consumer": "xreadgroup xautoclaim xclaim xpending xack xdel xlen xinfo multi exec hset hkeys ping",
+    "consumer": (
+        "xreadgroup xautoclaim xclaim xpending xack xdel xlen xinfo multi exec hset hkeys ping"
+    ),
     "sensor": "xread xlen xinfo xpending ping",
     "janitor": (
         "xgroup|create xinfo xlen xpending xtrim hset hdel hscan info config|get acl|getuser ping"

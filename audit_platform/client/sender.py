@@ -29,6 +29,7 @@ _MAKING_INTERVAL_S: Final = 0.05
 # What waits in memory during an outage goes to the disk so often.
 _SPILL_INTERVAL_S: Final = 0.25
 _AFTER_ERROR_S: Final = 1.0
+_ENDING_S: Final = 0.5
 
 
 class Sender:
@@ -56,6 +57,7 @@ class Sender:
         self._custodian, self._transport, self._make_events = custodian, transport, make_events
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._is_left_behind = False
 
     def ensure_started(self) -> None:
         """Start the thread unless it runs; also after the interpreter refused it before."""
@@ -88,11 +90,24 @@ class Sender:
             return True
         if thread is threading.current_thread():
             return False
-        thread.join(timeout_s)
-        return not thread.is_alive()
+        # It ends by itself when the time is up, unless it waits for a reply.
+        thread.join(timeout_s + _ENDING_S)
+        with self._starting:
+            self._is_left_behind = thread.is_alive()
+            return not self._is_left_behind
 
     def run(self) -> None:
         """Send until the buffer is closed and empty, or out of time."""
+        try:
+            self._run()
+        finally:
+            self._transport.close()
+            with self._starting:
+                is_last = self._is_left_behind
+            if is_last:
+                self._custodian.leave()
+
+    def _run(self) -> None:
         self._custodian.open()
         while True:
             due_s = self._custodian.due_s(can_send=self._transport.breaker.failures == 0)
@@ -105,7 +120,6 @@ class Sender:
                 self._buffer.pause(_AFTER_ERROR_S)
             if (wake is Wake.END and self._is_done()) or self._buffer.is_out_of_time:
                 break
-        self._transport.close()
 
     def _is_done(self) -> bool:
         """Whether Redis has all of this process; what earlier ones left may wait for the next."""

@@ -78,6 +78,7 @@ def run_drain(
         return_path = ReturnPath(
             connection=session.connection,
             tell=consumer.tell,
+            told=consumer.told_fields,
             shard=shard,
             shards=settings.shards,
             clock=time.monotonic,

@@ -228,6 +228,12 @@ class Consumer(Edge):
                 pipe.hset(key, mapping=cast("Any", fields))
             pipe.execute()
 
+    def told_fields(self) -> list[str]:
+        """Name the fields that producers of this shard may read."""
+        with translated():
+            found: Reply = self._redis.hkeys(watermark_key(self._key_prefix, self._shard))
+        return [text_of(field) for field in found]
+
     def length(self) -> int:
         """Entries in the stream, pending ones included."""
         with translated():

@@ -28,7 +28,7 @@ ACCESS_RULES: Final[Mapping[RedisUser, str]] = {
     "producer": "-@all +xadd +hget +hmget +ping +wait",
     "consumer": (
         "-@all +xreadgroup +xautoclaim +xclaim +xpending +xack +xdel +xlen +xinfo"
-        " +multi +exec +hset +ping"
+        " +multi +exec +hset +hkeys +ping"
     ),
     "sensor": "-@all +xread +xlen +xinfo +xpending +ping",
     "janitor": (
