@@ -7,7 +7,7 @@ present one. The lease saves work; that no event is stored twice rests on its id
 
 A killed run is known by its session: the kernel closes its connection, PostgreSQL ends the session
 that bore its name, and a few seconds later its lease is free, whatever time it had left
-(docs/decisions/NNNN-proof-of-death.md). The time to live is for a process that hangs.
+(docs/decisions/0008-proof-of-death.md). The time to live is for a process that hangs.
 """
 
 from dataclasses import dataclass

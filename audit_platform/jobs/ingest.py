@@ -16,15 +16,14 @@ from audit_platform.assets.audit_event import AUDIT_EVENT
 from audit_platform.events.drain import run_drain
 from audit_platform.events.tally import DrainReport, DrainSummary
 from audit_platform.failures import dagster_failures, is_logged
+from audit_platform.jobs.coordinator import INGEST_LANE, LANE_TAG
 from audit_platform.jobs.observation import ObservationWindow
 from audit_platform.resources import SettingsResource
 
 INGEST_JOB: Final = "ingest"
 DRAIN_OP: Final = "drain_shard"
 SHARD_TAG: Final = "audit/shard"
-LANE_TAG: Final = "audit/lane"
 MAX_RUNTIME_TAG: Final = "dagster/max_runtime"
-PRIORITY_TAG: Final = "dagster/priority"
 MAX_RUNTIME_MARGIN_S: Final = 120
 """Over the lifetime of a drain: time for its last batch; then run monitoring ends the run."""
 DEFAULT_MAX_RUNTIME_S: Final = 720
@@ -123,10 +122,8 @@ def drain_shard(
     description=_TEXT,
     executor_def=dg.in_process_executor,
     tags={
-        LANE_TAG: "ingest",
+        LANE_TAG: INGEST_LANE,
         MAX_RUNTIME_TAG: str(DEFAULT_MAX_RUNTIME_S),
-        # Before maintenance and bulk runs that wait in the same queue: events wait for this one.
-        PRIORITY_TAG: "10",
     },
 )
 def ingest() -> None:

@@ -14,7 +14,8 @@ from audit_platform.assets.checks import (
     partitions_owner_only,
 )
 from audit_platform.assets.table_partitions import table_partitions
-from audit_platform.jobs.ingest import LANE_TAG, MAX_RUNTIME_TAG
+from audit_platform.jobs.coordinator import LANE_TAG
+from audit_platform.jobs.ingest import MAX_RUNTIME_TAG
 
 _TAGS: Final = {LANE_TAG: "maintenance", MAX_RUNTIME_TAG: "600"}
 

@@ -22,7 +22,7 @@ MAX_RECENT_RUNS: Final = 1_000
 STAGES: Final = {
     dg.DagsterRunStatus.NOT_STARTED: RunStage.PENDING,
     dg.DagsterRunStatus.QUEUED: RunStage.PENDING,
-    dg.DagsterRunStatus.STARTING: RunStage.PENDING,
+    dg.DagsterRunStatus.STARTING: RunStage.LAUNCHED,
     dg.DagsterRunStatus.STARTED: RunStage.STARTED,
     dg.DagsterRunStatus.CANCELING: RunStage.CANCELING,
 }

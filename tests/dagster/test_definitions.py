@@ -17,6 +17,7 @@ from audit_platform.assets.columns import (
 )
 from audit_platform.db.pool import Connection, connected
 from audit_platform.definitions import build_defs, defs
+from audit_platform.jobs.coordinator import IngestFirstCoordinator
 from tests.conftest import Database
 
 pytestmark = pytest.mark.dagster
@@ -214,7 +215,8 @@ def test_profile_makes_an_instance_on_postgres(
         limits = instance.get_concurrency_config().run_queue_config
         assert limits is not None
         assert limits.max_concurrent_runs == 8
-        assert len(limits.tag_concurrency_limits) == 2
+        assert [limit["key"] for limit in limits.tag_concurrency_limits] == ["audit/lane"]
+        assert isinstance(instance.run_coordinator, IngestFirstCoordinator)
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_start_timeout_seconds == 60
         assert not instance.telemetry_enabled

@@ -165,12 +165,10 @@ def test_wrong_setting_fails_the_run_with_cause_and_remedy(
     assert data.metadata["error"].value == "InvalidSetting"
 
 
-def test_job_carries_the_tags_that_queue_and_monitoring_read(location: dg.Definitions) -> None:
+def test_job_carries_the_tags_that_coordinator_and_monitoring_read(
+    location: dg.Definitions,
+) -> None:
     job = location.resolve_job_def("ingest")
 
-    assert job.tags == {
-        "audit/lane": "ingest",
-        "dagster/max_runtime": "720",
-        "dagster/priority": "10",
-    }
+    assert job.tags == {"audit/lane": "ingest", "dagster/max_runtime": "720"}
     assert job.executor_def is dg.in_process_executor

@@ -16,11 +16,12 @@ from audit_platform.db.pool import Connection, connected
 from audit_platform.events import lease as leases
 from audit_platform.events.stream import Appender, BatchEntry
 from audit_platform.jobs.ingest import DRAIN_OP, MAX_RUNTIME_TAG, SHARD_TAG
-from audit_platform.sensors.decision import PENDING_BOUND_S, STARTED_BOUND_S
+from audit_platform.sensors.decision import LAUNCHED_BOUND_S, PENDING_BOUND_S, STARTED_BOUND_S
 from audit_platform.settings import Settings
-from tests.conftest import RedisSpace
+from tests.conftest import Database, RedisSpace
 from tests.dagster.location import location_of, make_run, report, tick
 from tests.factories import event, wire
+from tests.silence import fall_silent
 
 pytestmark = [pytest.mark.dagster, pytest.mark.integration]
 
@@ -199,7 +200,7 @@ def test_run_of_another_shard_does_not_matter(
     ("status", "bound_s"),
     [
         (Status.STARTED, STARTED_BOUND_S),
-        (Status.STARTING, PENDING_BOUND_S),
+        (Status.STARTING, LAUNCHED_BOUND_S),
         (Status.QUEUED, PENDING_BOUND_S),
         (Status.NOT_STARTED, PENDING_BOUND_S),
     ],
@@ -275,6 +276,24 @@ def test_lease_of_a_run_unknown_to_dagster_ends_by_time(
     while not tick(location, "stream_backlog", instance).run_requests:
         assert time.monotonic() < deadline
         pause.wait(0.1)
+
+
+def test_killed_drain_that_dagster_still_shows_as_started_is_replaced(
+    location: dg.Definitions,
+    instance: dg.DagsterInstance,
+    append: Callable[[int], None],
+    writer: Connection,
+    database: Database,
+) -> None:
+    """Killed together with its code server: nobody tells Dagster, and the lease has time left."""
+    append(0)
+    killed = make_run(instance, Status.STARTED, since=ago(10))
+    take_lease(writer, killed)
+    assert not tick(location, "stream_backlog", instance).run_requests
+
+    fall_silent(database)
+
+    assert len(requested(tick(location, "stream_backlog", instance))) == 1
 
 
 def test_each_waiting_shard_gets_its_own_run(

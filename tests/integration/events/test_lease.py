@@ -1,14 +1,17 @@
 """The lease: one holder per shard, a fence that only grows, and no writes from behind it."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from threading import Event
 
 import pytest
 
-from audit_platform.db.pool import Connection, connect, transaction
+from audit_platform.db.pool import Connection, connect, connected, transaction
 from audit_platform.errors import FenceLost, LockNotAvailable
 from audit_platform.events import lease as leases
 from audit_platform.events.lease import Lease, LeaseState
 from tests.conftest import Database
+from tests.silence import fall_silent
 
 pytestmark = pytest.mark.integration
 
@@ -36,6 +39,13 @@ def test_a_live_lease_is_refused_to_another_run(writer: Connection) -> None:
 
     assert first is not None
     assert second is None
+
+
+def _eventually(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not look():
+        assert time.monotonic() < deadline
+        Event().wait(0.02)
 
 
 def test_an_expired_lease_is_taken_with_a_higher_fence(
@@ -124,6 +134,56 @@ def test_leases_are_shown_with_the_server_s_judgement(
 
     assert [(row.shard, row.run_id, row.is_live) for row in live] == [(3, "run-1", True)]
     assert [row.is_live for row in expired] == [False]
+
+
+def test_the_lease_of_a_silent_owner_without_a_session_is_free(
+    writer: Connection, database: Database
+) -> None:
+    _take(writer, "run-1")
+    assert _take(writer, "run-2") is None
+    fall_silent(database)
+
+    assert [row.is_live for row in leases.read_leases(writer)] == [False]
+    assert _take(writer, "run-2") is not None
+
+
+def test_a_silent_owner_with_a_session_keeps_its_lease(
+    writer: Connection, database: Database
+) -> None:
+    """It is in the middle of a long statement: only the time to live ends its lease."""
+    _take(writer, "run-1")
+    fall_silent(database)
+    with connected(database.writer_url, application=leases.session_name(3, "run-1")):
+        assert [row.is_live for row in leases.read_leases(writer)] == [True]
+        assert _take(writer, "run-2") is None
+
+    _eventually(lambda: _take(writer, "run-2") is not None)
+
+
+@pytest.mark.parametrize("run_id", ["9bc1d2ee-0000-4000-8000-000000000000", "r" * 200])
+def test_a_session_is_known_by_its_run_and_shard(
+    writer: Connection, database: Database, run_id: str
+) -> None:
+    _take(writer, run_id)
+    fall_silent(database)
+    with (
+        connected(database.writer_url, application=leases.session_name(4, run_id)),
+        connected(database.writer_url, application=leases.session_name(3, "another")),
+    ):
+        assert [row.is_live for row in leases.read_leases(writer)] == [False]
+    with connected(database.writer_url, application=leases.session_name(3, run_id)):
+        assert [row.is_live for row in leases.read_leases(writer)] == [True]
+
+
+def test_a_renewal_ends_the_silence(writer: Connection, database: Database) -> None:
+    """Behind a pooler that hides sessions, a drain that renews is alive all the same."""
+    held = _take(writer, "run-1")
+    assert held is not None
+    fall_silent(database)
+
+    assert leases.renew(writer, held) is LeaseState.HELD
+
+    assert [row.is_live for row in leases.read_leases(writer)] == [True]
 
 
 def test_a_lease_never_taken_has_no_end(writer: Connection) -> None:

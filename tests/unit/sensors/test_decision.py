@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from audit_platform.sensors.decision import (
     BACK_OFF_CAP_S,
     BUSY_BLOCK_MS,
+    LAUNCHED_BOUND_S,
     PENDING_BOUND_S,
     REAP_CONFIRM_S,
     REAP_PENDING_S,
@@ -99,6 +100,7 @@ def test_expired_lease_needs_no_dead_run() -> None:
     ("stage", "bound_s"),
     [
         (RunStage.PENDING, PENDING_BOUND_S),
+        (RunStage.LAUNCHED, LAUNCHED_BOUND_S),
         (RunStage.STARTED, STARTED_BOUND_S),
         (RunStage.CANCELING, STARTED_BOUND_S),
     ],
@@ -114,6 +116,24 @@ def test_run_in_flight_blocks_until_its_bound_and_no_longer(
         "1 entry waiting, the oldest 12 s old"
     )
     assert isinstance(decide(state(lost)), Launch)
+
+
+def test_killed_owner_of_a_lease_blocks_nobody_however_young_it_is() -> None:
+    """Killed with its code server, a run stays started: it blocked its shard for a minute."""
+    dead = LeaseState(run_id=RUN, is_unexpired=False)
+    killed = with_runs(shard(waiting=1, lease=dead), run(RunStage.STARTED, 1))
+    replaced = replace(killed, runs=(run(RunStage.LAUNCHED, 1, run_id=OTHER), *killed.runs))
+
+    assert isinstance(decide(state(killed)), Launch)
+    assert isinstance(decide(state(replaced)), Skip)
+
+
+def test_starts_that_take_too_long_are_tried_once_more_but_not_for_ever() -> None:
+    late = run(RunStage.LAUNCHED, LAUNCHED_BOUND_S + 1)
+    later = replace(late, run_id=OTHER, since=late.since - timedelta(seconds=LAUNCHED_BOUND_S))
+
+    assert isinstance(decide(state(with_runs(shard(waiting=1), late))), Launch)
+    assert isinstance(decide(state(with_runs(shard(waiting=1), late, later))), Skip)
 
 
 def test_lost_run_does_not_hide_a_young_one() -> None:
@@ -136,7 +156,7 @@ def test_one_shard_launches_while_others_drain() -> None:
     assert decision == Launch(requests=(DrainRequest(shard=1, dead_run_id=None),))
 
 
-def test_idle_shards_beside_a_busy_one_are_waited_on_for_one_tick_only() -> None:
+def test_idle_shards_beside_a_busy_one_are_waited_on_for_a_moment_only() -> None:
     decision = decide(state(shard(0, waiting=5, lease=LIVE), shard(1), shard(2)))
 
     assert isinstance(decision, Wait)
@@ -201,7 +221,8 @@ SHARDS = st.builds(
 
 @given(one=SHARDS)
 def test_nothing_is_launched_beside_a_live_lease_or_a_young_run(one: ShardState) -> None:
-    is_young = any((NOW - r.since).total_seconds() <= STARTED_BOUND_S for r in one.runs)
+    others = [each for each in one.runs if each.run_id != one.lease.run_id]
+    is_young = any((NOW - each.since).total_seconds() <= STARTED_BOUND_S for each in others)
     verdict = decide_shard(one, NOW)
 
     if one.lease.is_live or is_young or one.waiting == 0:
