@@ -39,8 +39,13 @@ events/                     PATH 1: from the stream to PostgreSQL
   ledger_ranges.py          what a batch tells about the numbers of its producers
   ledger.py                 ledger of one batch: counts, dead letters, ranges, Merkle root
   dead_letter.py            bad events: encrypt, keep, count, list
+  dead_letter_rows.py       their table as operators use it: find, claim, resolve
+  redrive.py                dead letters back into the stream, or discarded
+  act_event.py              what operators do, as events (pure)
   lease.py                  one drain run per shard: take, renew, check the fence, release
   watermark.py              what a producer's numbers came to, as it reads it; folds the ledger
+  completeness.py           what became of every number of every producer; counts rows against it
+  certificate.py            those accounts as a JSON file with its digest
   return_path.py            tells producers what is stored and how the shard is
   batch.py                  when to flush, how much to read, how to halve (pure)
   overload.py               overload levels: how far the drain is behind (pure)
@@ -59,6 +64,7 @@ imports/                    files of other systems into the stream
   mapping.py                foreign records to events and back (pure)
   mapping_rules.py          form and validation of a mapping file
   mapping_values.py         foreign values as columns take them (pure)
+  repair.py                 dead letters made good: values set, then mapped (pure)
   mapping_identity.py       id of a foreign record's event (pure)
   rebuild.py                a stored row back to its foreign record (pure)
   mappings/                 foreign formats as data, one .yaml each
@@ -87,6 +93,7 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   transport.py              one attempt to send; outages counted and logged
   breaker.py                circuit breaker: how long to wait, how much to risk (pure)
   custodian.py              asks what is stored, sends again, spills, declares losses
+  confirmations.py          asks the platform what is stored, and its overload level
   custody.py                what one epoch sent and nobody confirmed yet
   seq_set.py                sets of numbers as ranges (pure)
   coverage.py               what the platform says it has stored (pure)
@@ -145,6 +152,7 @@ assets/                     what the platform keeps, as Dagster shows it
   audit_event.py            event tables and stream, as external assets
   table_partitions.py       partitions kept ready ahead
   checks.py                 checks: what is wrong and what to do
+  completeness_check.py     check for missing numbers, with the day's certificate
   columns.py                column schemas of the asset pages
 jobs/                       what Dagster launches
   ingest.py                 one drain run of one shard
@@ -169,6 +177,11 @@ cli/                        `audit-platform`: one file per command group
   import_.py                import: files of history
   import_session.py         an import with the services of a running platform
   events.py                 search, tail
+  completeness.py           completeness: is everything accepted accounted for
+  deadletter.py             deadletter list, show, redrive, discard
+  deadletter_session.py     dead letters with the services of a running platform
+  deadletter_output.py      dead letters as a table, NDJSON or readable bytes
+  policies.py               policies check, example
   event_output.py           events as a table, NDJSON or CSV
   terminal_text.py          foreign text made safe for terminals and spreadsheets (pure)
 local/                      everything embedded, the supervisor and the demo

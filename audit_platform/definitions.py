@@ -15,12 +15,24 @@ from audit_platform.assets.checks import (
     partition_runway,
     partitions_owner_only,
 )
+from audit_platform.assets.completeness_check import sequence_gaps
 from audit_platform.assets.table_partitions import table_partitions
 from audit_platform.jobs.ingest import ingest
 from audit_platform.jobs.janitor import janitor
-from audit_platform.jobs.maintenance import check_ledger, check_partitions, create_partitions
+from audit_platform.jobs.maintenance import (
+    check_completeness,
+    check_ledger,
+    check_partitions,
+    create_partitions,
+)
 from audit_platform.resources import platform_resources
-from audit_platform.schedules import janitor_hourly, ledger_hourly, partitions_daily, runway_hourly
+from audit_platform.schedules import (
+    completeness_daily,
+    janitor_hourly,
+    ledger_hourly,
+    partitions_daily,
+    runway_hourly,
+)
 from audit_platform.sensors.reaper import reaper
 from audit_platform.sensors.stream_backlog import stream_backlog
 
@@ -33,10 +45,23 @@ def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:
     """
     return dg.Definitions(
         assets=[*EVENT_ASSETS, table_partitions],
-        asset_checks=[partition_runway, partitions_owner_only, ledger_conservation],
-        jobs=[ingest, create_partitions, check_partitions, check_ledger, janitor],
+        asset_checks=[partition_runway, partitions_owner_only, ledger_conservation, sequence_gaps],
+        jobs=[
+            ingest,
+            create_partitions,
+            check_partitions,
+            check_ledger,
+            check_completeness,
+            janitor,
+        ],
         sensors=[stream_backlog, reaper],
-        schedules=[partitions_daily, runway_hourly, ledger_hourly, janitor_hourly],
+        schedules=[
+            partitions_daily,
+            runway_hourly,
+            ledger_hourly,
+            completeness_daily,
+            janitor_hourly,
+        ],
         resources={**platform_resources(), **(overrides or {})},
         # Runs launched from the asset page too: a process per step costs more than the steps.
         executor=dg.in_process_executor,

@@ -9,7 +9,12 @@ from typing import Final
 import dagster as dg
 
 from audit_platform.jobs.janitor import janitor
-from audit_platform.jobs.maintenance import check_ledger, check_partitions, create_partitions
+from audit_platform.jobs.maintenance import (
+    check_completeness,
+    check_ledger,
+    check_partitions,
+    create_partitions,
+)
 
 _RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
 _UTC: Final = "UTC"
@@ -55,4 +60,15 @@ janitor_hourly = dg.ScheduleDefinition(
     execution_timezone=_UTC,
     default_status=_RUNNING,
     description="Five past each hour: clear up in Redis and delete old runs of Dagster.",
+)
+
+completeness_daily = dg.ScheduleDefinition(
+    name="completeness_daily",
+    job=check_completeness,
+    # The certificate is about the day that has just ended. A number counts as missing after 15
+    # minutes, and what a producer could not send before midnight needs its time too.
+    cron_schedule="45 0 * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="00:45 UTC: is every event of the day before accounted for? Writes a certificate.",
 )

@@ -13,6 +13,7 @@ from audit_platform.assets.checks import (
     partition_runway,
     partitions_owner_only,
 )
+from audit_platform.assets.completeness_check import sequence_gaps
 from audit_platform.assets.table_partitions import table_partitions
 from audit_platform.jobs.coordinator import LANE_TAG
 from audit_platform.jobs.ingest import MAX_RUNTIME_TAG
@@ -39,6 +40,14 @@ check_ledger = dg.define_asset_job(
     "check_ledger",
     selection=dg.AssetSelection.checks(ledger_conservation),
     description="Compare the newest ledger rows with the rows stored under their batch ids.",
+    executor_def=dg.in_process_executor,
+    tags=_TAGS,
+)
+
+check_completeness = dg.define_asset_job(
+    "check_completeness",
+    selection=dg.AssetSelection.checks(sequence_gaps),
+    description="Look for numbers of producers that never came; write the day's certificate.",
     executor_def=dg.in_process_executor,
     tags=_TAGS,
 )

@@ -64,18 +64,23 @@ def test_everything_that_dagster_shows_is_known() -> None:
         ],
         "checks": [
             "audit_event:ledger_conservation",
+            "audit_event:sequence_gaps",
             "table_partitions:partition_runway",
             "table_partitions:partitions_owner_only",
         ],
         "jobs": [
             "__ASSET_JOB",
+            "check_completeness",
             "check_ledger",
             "check_partitions",
             "create_partitions",
             "ingest",
+            "janitor",
         ],
         "sensors": ["reaper", "stream_backlog"],
         "schedules": [
+            "completeness_daily 45 0 * * *",
+            "janitor_hourly 5 * * * *",
             "ledger_hourly 35 * * * *",
             "partitions_daily 20 0 * * *",
             "runway_hourly 50 * * * *",
