@@ -11,7 +11,10 @@ import pytest
 from audit_platform.settings import environment_for_child
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "audit-platform"
-COMMANDS = ("up", "status", "down", "reset", "config", "doctor", "import", "search", "demo")
+COMMANDS = (
+    *("up", "status", "down", "reset", "config", "doctor", "import", "search"),
+    *("deadletter", "policies", "demo"),
+)
 
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
