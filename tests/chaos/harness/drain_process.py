@@ -13,7 +13,11 @@ BETWEEN_RUNS_S = 0.1
 
 def main() -> None:
     """Drain until SIGTERM or the order to end."""
-    orders = Orders()
+    drain_until_end(Orders())
+
+
+def drain_until_end(orders: Orders) -> None:
+    """One run after another under one run id."""
     config = orders.config
     settings = load_settings(**config["settings"])
     name, start = config["name"], config["start"]
