@@ -10,6 +10,8 @@ out broken, or goes away, while the process runs is logged once, and the rules b
 """
 
 import logging
+import random
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +54,10 @@ class PolicyCounts:
         """Start at zero."""
         self._lock = Lock()
         self._counts: dict[_Count, int] = {}
+        self._reported: dict[_Count, int] = {}
         self._pairs: set[tuple[str, str]] = set()
+        self.has_news = False
+        """Whether `take_news` would give something."""
 
     def add(self, source: str, action: str, omission: Omission) -> None:
         """Count one call."""
@@ -63,6 +68,7 @@ class PolicyCounts:
                 key = self._take_place(key)
                 known = self._counts.get(key, 0)
             self._counts[key] = known + 1
+            self.has_news = True
 
     def _take_place(self, key: _Count) -> _Count:
         source, action, omission = key
@@ -76,6 +82,22 @@ class PolicyCounts:
         """Look at all counts, in the order in which each first occurred."""
         with self._lock:
             return [NotLogged(*key, calls) for key, calls in self._counts.items()]
+
+    def take_news(self) -> list[NotLogged]:
+        """Give the counts that changed since the last call, each as its present total.
+
+        Whoever takes them keeps the greatest per kind, so that a report that is lost or comes
+        twice does no harm once the next one is there.
+        """
+        with self._lock:
+            news = [
+                NotLogged(*key, calls)
+                for key, calls in self._counts.items()
+                if self._reported.get(key) != calls
+            ]
+            self._reported.update(self._counts)
+            self.has_news = False
+            return news
 
     def totals(self) -> dict[Omission, int]:
         """Add up by why; zero counts are left out."""
@@ -119,20 +141,27 @@ class PolicyBook:
         cls,
         path: Path,
         *,
-        draw: Callable[[], float],
+        draw: Callable[[], float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> "PolicyBook":
         """Read the file for the first time.
+
+        Args:
+            path: The file.
+            draw: As for the book itself; None makes a generator.
+            clock: Seconds that only grow.
 
         Raises:
             InvalidPolicy: It is missing or wrong; names rule, field and remedy.
         """
         signature = _signature_of(path)
-        return cls(path, read_policies(path), signature, draw=draw, clock=clock)
+        return cls(path, read_policies(path), signature, draw=draw or _new_draw(), clock=clock)
 
-    def for_child(self, *, draw: Callable[[], float]) -> "PolicyBook":
-        """Make the book of a forked child: same rules, own counts and locks; never fails."""
-        return PolicyBook(self.path, self._rules, self._signature, draw=draw, clock=self._clock)
+    def for_child(self) -> "PolicyBook":
+        """Make the book of a forked child: same rules, own counts, locks and generator."""
+        return PolicyBook(
+            self.path, self._rules, self._signature, draw=_new_draw(), clock=self._clock
+        )
 
     def decide(self, source: object, action: object, correlation_id: object = None) -> Decision:
         """Decide one call, before its event gets a number.
@@ -186,6 +215,19 @@ class PolicyBook:
             logger.warning("audit policies stay as they were: %s", exc.message)
         else:
             logger.info("audit policies read again from %s", self.path)
+
+
+def open_book(path: Path | None) -> PolicyBook | None:
+    """Read the policies of a client; None where no file is set: its calls then pay nothing.
+
+    Raises:
+        InvalidPolicy: The file is missing or wrong; names rule, field and remedy.
+    """
+    return None if path is None else PolicyBook.load(path)
+
+
+def _new_draw() -> Callable[[], float]:
+    return random.Random(secrets.randbits(256)).random  # noqa: S311 - unique, not secret
 
 
 def _signature_of(path: Path) -> _Signature | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from audit_platform.client.policies import MAX_COUNTED_PAIRS, PolicyBook, PolicyCounts
+from audit_platform.client.policies import MAX_COUNTED_PAIRS, PolicyBook, PolicyCounts, open_book
 from audit_platform.errors import InvalidPolicy
 from audit_platform.events.policy_rules import KEPT_AS_IT_IS, Omission
 
@@ -161,10 +161,33 @@ def test_a_forked_child_counts_by_itself_and_survives_a_broken_file(tmp_path: Pa
     book.decide("web", "page.view")
     path.write_text("[")
 
-    child = book.for_child(draw=random.Random(SEED).random)
+    child = book.for_child()
 
     assert child.decide("web", "page.view").omission is Omission.DROPPED
     assert child.counts.totals() == book.counts.totals() == {Omission.DROPPED: 1}
+
+
+def test_news_are_present_totals_and_given_once(tmp_path: Path) -> None:
+    book = _book(tmp_path / "p.yaml", DROP_VIEWS)
+    assert not book.counts.has_news
+
+    book.decide("web", "page.view")
+    book.decide("web", "page.list")
+    first, nothing = book.counts.take_news(), book.counts.take_news()
+    book.decide("web", "page.view")
+
+    assert [one.calls for one in first] == [1, 1]
+    assert nothing == []
+    assert book.counts.has_news
+    assert book.counts.take_news() == [("web", "page.view", "dropped", 2)]
+
+
+def test_without_a_file_there_is_no_book(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(DROP_VIEWS)
+
+    assert open_book(None) is None
+    assert open_book(path) is not None
 
 
 def test_beyond_a_hundred_pairs_calls_are_counted_together() -> None:

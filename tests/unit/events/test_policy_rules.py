@@ -101,6 +101,14 @@ def test_the_place_of_a_correlation_id_never_changes() -> None:
     assert 0 <= share_of("\ud800") < 1
 
 
+def test_a_correlation_id_that_no_event_can_have_is_not_remembered() -> None:
+    share_of.cache_clear()
+
+    PolicyRule(sample_rate=0.5).decide("x" * 101, lambda: 0.0)
+
+    assert share_of.cache_info().currsize == 0
+
+
 def test_dropping_needs_no_draw() -> None:
     decision = PolicyRule(drop=True).decide("order-1", _draw)
 
