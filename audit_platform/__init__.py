@@ -111,6 +111,7 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   spool_segment.py          one segment file: append, scan, cut, read
   spool_format.py           bytes of a segment: header and records (pure)
   segment_index.py          numbers and blocks of a segment (pure)
+  index_file.py             index of a closed segment, so that no start has to scan it
   seq_ranges.py             ascending numbers as ranges (pure)
   private_files.py          directories and files of one user, errors of their disk
   process_hooks.py          drain at exit and on SIGTERM; a forked child starts afresh

@@ -6,6 +6,8 @@ Redis or the disk has (`client/custody.py`).
 Guarantees: `accepted = sent + dropped + buffered + spooled` whenever the lock is free. Each event
 accepted before `close()` gets a number, so that gaps in the numbers equal the drops. `put` does
 nothing under the lock but count and append.
+
+Length: every method works on the same counts under the same lock; apart they would share all of it.
 """
 
 from collections import Counter

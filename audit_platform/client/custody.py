@@ -12,6 +12,7 @@ Source: delivery design, invariant I1 and section 5, "Return path".
 import json
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from audit_platform.client.coverage import Coverage
@@ -168,6 +169,11 @@ class Custody:
                     found.append(parcel)
         return found
 
+    def is_oldest_due(self, *, now_s: float, after_s: float) -> bool:
+        """Whether the oldest parcel should be sent again."""
+        oldest = next(iter(self.window or self.on_disk), None)
+        return oldest is not None and oldest.due_s(after_s) <= now_s
+
     def apply(self, coverage: Coverage) -> bool:
         """Let go of what the database accounts for, and take back what it no longer does.
 
@@ -236,3 +242,15 @@ class Custody:
         """Let go of the oldest parcel in memory."""
         parcel = self.window.popleft()
         self.window_bytes -= parcel.size_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One entry to send, and whose it is."""
+
+    custody: Custody
+    parcel: Parcel
+    run: Run | None = None
+    """Set for events that come from memory for the first time."""
+    lane: int | None = None
+    """Lane whose events come from disk for the first time."""

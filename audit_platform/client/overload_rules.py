@@ -39,6 +39,9 @@ RULES: Final = (
     OverloadRule(least_linger_s=0.05, sheds_best_effort=True, spools_standard=True),
 )
 
+REFUSED_LEVEL: Final = len(RULES) - 1
+"""While Redis refuses entries because it is full."""
+
 
 def rule_at(level: int) -> OverloadRule:
     """Rule of a level; a level outside the table gets the nearest row."""

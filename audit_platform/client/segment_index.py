@@ -8,12 +8,14 @@ record, so that reading from any number costs one block.
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from struct import Struct
+from typing import Final, NamedTuple, Self
 
 from audit_platform.client.seq_ranges import SeqRanges
 
 _BLOCK_RECORDS: Final = 256
 _BLOCK_BYTES: Final = 256 << 10
+_HEAD: Final = Struct("=QQQ")
 
 
 class Block(NamedTuple):
@@ -62,6 +64,34 @@ class SegmentIndex:
                 counts.append(0)
             counts[-1] += 1
         self.end = begin + size_bytes
+
+    def pack(self) -> bytes:
+        """Make bytes of it, in the byte order of the machine."""
+        bounds = self.ranges.bounds
+        parts = (bounds, self._seqs, self._offsets, self._counts)
+        head = _HEAD.pack(self.end, len(bounds), len(self._seqs))
+        return head + b"".join(part.tobytes() for part in parts)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self | None:
+        """Make an index of such bytes; None when their length is wrong."""
+        if len(data) < _HEAD.size:
+            return None
+        end, bounds, blocks = _HEAD.unpack_from(data)
+        position = _HEAD.size
+        if len(data) != position + 8 * bounds + 20 * blocks:
+            return None
+        index = cls(end)
+        counts = index._counts
+        for part, count in (
+            (index.ranges.bounds, bounds),
+            (index._seqs, blocks),
+            (index._offsets, blocks),
+            (counts, blocks),
+        ):
+            part.frombytes(data[position : position + part.itemsize * count])
+            position += part.itemsize * count
+        return index
 
     def blocks(self, first: int, last: int) -> list[Block]:
         """Name the blocks that may hold some numbers."""

@@ -13,17 +13,22 @@ from collections.abc import Callable
 from typing import Final
 
 from audit_platform.client.buffer import Buffer, Wake
-from audit_platform.client.custodian import Custodian, Outgoing
+from audit_platform.client.custodian import Custodian
+from audit_platform.client.custody import Outgoing
 from audit_platform.client.lane import Run
 from audit_platform.client.transport import Transport
 from audit_platform.crash_points import crash
-from audit_platform.events.policy import BatchPolicy
+from audit_platform.events.policy import MAX_EVENTS_PER_FLUSH, BatchPolicy
 from audit_platform.events.stream import BatchEntry
 
 logger = logging.getLogger(__name__)
 
 # Of a backlog, four entries share a round trip; more gain little and make a time-out likely.
 _MAX_RUNS_PER_TRIP: Final = 4
+# What a spill leaves behind are `best_effort` events a few numbers at a time: as four entries a
+# trip, 60 events a second left on a busy machine, and the buffer ran over behind them.
+_MAX_SMALL_RUNS_PER_TRIP: Final = 128
+_BYTES_LIKE_AN_EVENT: Final = 1_024
 # At 1,000 events/s this keeps the waiting calls below a fifth of their limit.
 _MAKING_INTERVAL_S: Final = 0.05
 # What waits in memory during an outage goes to the disk so often.
@@ -162,10 +167,11 @@ class Sender:
     def _from_memory(self) -> list[Outgoing]:
         self._make_events()
         # After a failure one entry goes alone: a probe, and the least that can make progress.
-        limit = _MAX_RUNS_PER_TRIP if self._transport.breaker.failures == 0 else 1
-        runs: list[Run] = []
-        while len(runs) < limit and (run := self._buffer.take()) is not None:
+        limit = _MAX_SMALL_RUNS_PER_TRIP if self._transport.breaker.failures == 0 else 1
+        runs, room = list[Run](), _MAX_RUNS_PER_TRIP * MAX_EVENTS_PER_FLUSH
+        while room > 0 and len(runs) < limit and (run := self._buffer.take()) is not None:
             runs.append(run)
+            room -= len(run.records) + run.size_bytes // _BYTES_LIKE_AN_EVENT
         return self._custodian.from_memory(runs)
 
     def _from_disk(self) -> list[Outgoing]:
@@ -180,6 +186,8 @@ class Sender:
             for one in outgoing:
                 self._custodian.note_sent(one)
             return True
+        if self._transport.is_refused:
+            self._custodian.note_refusal()
         for one in reversed(outgoing):
             if one.run is not None:
                 self._buffer.put_back(one.run)

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator
 class SeqRanges:
     """Inclusive ranges of numbers that were added in ascending order."""
 
-    __slots__ = ("_bounds",)
+    __slots__ = ("bounds",)
 
     def __init__(self) -> None:
         """Start empty."""
         # first, last, first, last, …
-        self._bounds = array("Q")
+        self.bounds = array("Q")
 
     def add(self, first: int, last: int) -> None:
         """Add a run of numbers above all present ones."""
-        bounds = self._bounds
+        bounds = self.bounds
         if bounds and bounds[-1] + 1 == first:
             bounds[-1] = last
         else:
@@ -28,7 +28,7 @@ class SeqRanges:
 
     def add_all(self, seqs: Iterable[int]) -> None:
         """Add ascending numbers above all present ones."""
-        bounds = self._bounds
+        bounds = self.bounds
         for seq in seqs:
             if bounds and bounds[-1] + 1 == seq:
                 bounds[-1] = seq
@@ -38,18 +38,18 @@ class SeqRanges:
     @property
     def last(self) -> int:
         """The highest number; -1 when empty."""
-        return self._bounds[-1] if self._bounds else -1
+        return self.bounds[-1] if self.bounds else -1
 
     @property
     def first(self) -> int:
         """The lowest number; 0 when empty."""
-        return self._bounds[0] if self._bounds else 0
+        return self.bounds[0] if self.bounds else 0
 
     def __bool__(self) -> bool:
-        return bool(self._bounds)
+        return bool(self.bounds)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        bounds = self._bounds
+        bounds = self.bounds
         return iter(list(zip(bounds[::2], bounds[1::2], strict=True)))
 
 

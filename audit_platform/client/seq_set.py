@@ -50,6 +50,11 @@ class SeqSet:
         """Lowest number."""
         return self._firsts[0] if self._firsts else None
 
+    @property
+    def last(self) -> int | None:
+        """Highest number."""
+        return self._lasts[-1] if self._lasts else None
+
     def add(self, first: int, last: int) -> None:
         """Add the numbers from first to last; those that are in already change nothing."""
         if first > last:

@@ -131,9 +131,16 @@ class Slot:
 
         Returns:
             Locked slots, in order of their numbers; the caller releases them.
+
+        Raises:
+            SpoolFailed: The directory cannot be listed.
         """
         slots: list[Slot] = []
-        for directory in sorted(self.directory.parent.iterdir(), key=_number):
+        try:
+            directories = sorted(self.directory.parent.iterdir(), key=_number)
+        except OSError as exc:
+            raise _failed(exc, self.directory.parent, "list its slots") from exc
+        for directory in directories:
             if directory == self.directory or _number(directory) < 0 or not _holds(directory):
                 continue
             try:

@@ -257,15 +257,14 @@ class Spool:
         with self._opened[segment.stream].lock:
             if segment not in self._of(segment.header.epoch):
                 return  # pruned meanwhile
-            before_bytes, before_damaged = segment.size_bytes, segment.damaged
+            before_bytes = segment.size_bytes
             self._opened[segment.stream].seal(segment)
             try:
-                segment.rescan()
+                self.torn_records += segment.rescan()
             except (OSError, SegmentDamaged):
                 self.torn_records += 1
                 self._forget(segment)
                 return
-            self.torn_records += segment.damaged - before_damaged
             self._room.add(segment.size_bytes - before_bytes, segment.stream)
 
 

@@ -50,9 +50,9 @@ def _load(path: Path, found: Found) -> None:
         found.bad_files += 1
         logger.warning("spool segment %s cannot be read: %s", path, exc.strerror)
         return
-    if segment.damaged:
-        found.torn_records += segment.damaged
-        logger.warning("%s: %d torn or damaged records", path, segment.damaged)
+    if segment.lost:
+        found.torn_records += segment.lost
+        logger.warning("%s: %d torn or damaged records", path, segment.lost)
     if segment.span is None:
         segment.remove()
     else:

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, Self
 
+from audit_platform.client.index_file import read_index, remove_index, write_index
 from audit_platform.client.private_files import FILE_MODE, sync_directory
 from audit_platform.client.segment_index import Block, SegmentIndex
 from audit_platform.client.spool_format import (
@@ -57,7 +58,7 @@ class Segment:
         self.used_ms = header.created_ms
         # False after a failed fdatasync: the kernel may have dropped pages, so nothing is added.
         self.is_trusted = True
-        self.damaged = 0
+        self.lost = self._damaged = 0
         self._descriptor: int | None = None
         self._lock = Lock()
         self._index = SegmentIndex(HEADER_BYTES)
@@ -90,9 +91,9 @@ class Segment:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Scan a segment that another process wrote, and cut its torn tail.
+        """Look at a segment that another process wrote: its index, or a scan that cuts the tail.
 
-        `damaged` then counts damaged records, a torn tail as one.
+        `lost` then counts the records that the scan found damaged, a torn tail as one.
 
         Raises:
             NotASegment: Wrong header or name.
@@ -110,10 +111,16 @@ class Segment:
             stream = SpoolStream.SPILL if match[3] else SpoolStream.DURABLE
             segment = cls(path, header, stream)
             segment.used_ms = max(header.created_ms, status.st_mtime_ns // 1_000_000)
-            segment._scan(descriptor)
+            known = read_index(path, header, status.st_size)
+            if known is not None:
+                segment._index, segment._damaged = known
+            else:
+                segment.lost = segment._scan(descriptor)
         finally:
             os.close(descriptor)
-        segment._cut(status)
+        if known is None:
+            segment._cut(status)
+            write_index(path, header, segment._index, damaged=segment._damaged)
         return segment
 
     def append(self, packed: Packed, seqs: Sequence[int]) -> None:
@@ -145,23 +152,26 @@ class Segment:
             with contextlib.suppress(OSError):
                 os.utime(descriptor, ns=(self.used_ms * 1_000_000, self.used_ms * 1_000_000))
             os.close(descriptor)
+            write_index(self.path, self.header, self._index, damaged=self._damaged)
 
     def abandon(self) -> None:
-        """Close a descriptor that a fork has copied; the file belongs to the parent."""
+        """Close the file without a trace in it: in a forked child it belongs to the parent."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
     def remove(self) -> None:
         """Delete the file; a file that cannot be deleted is found again at the next start."""
-        self.seal()
+        self.abandon()
         with contextlib.suppress(OSError):
             self.path.unlink()
+        remove_index(self.path)
 
-    def rescan(self) -> None:
-        """Look again at a file in which a read met damage; `damaged` is counted anew."""
+    def rescan(self) -> int:
+        """Look again at a closed file in which a read met damage; gives the records lost."""
+        remove_index(self.path)
         with self._reading() as descriptor:
-            self._scan(descriptor)
+            return self._scan(descriptor)
 
     @property
     def size_bytes(self) -> int:
@@ -227,14 +237,10 @@ class Segment:
             return False
         return True
 
-    def _scan(self, descriptor: int) -> None:
-        """Read the whole file, and replace what was known about it."""
-        index, damaged, last_seq, data = (
-            SegmentIndex(HEADER_BYTES),
-            0,
-            self.header.first_seq - 1,
-            b"",
-        )
+    def _scan(self, descriptor: int) -> int:
+        """Read the whole file, and replace what was known about it; gives the records lost."""
+        index, damaged, data = SegmentIndex(HEADER_BYTES), 0, b""
+        last_seq = self.header.first_seq - 1
         is_torn = is_last = False
         while not (is_torn or is_last):
             piece = os.pread(descriptor, _PIECE_BYTES, index.end + len(data))
@@ -246,8 +252,10 @@ class Segment:
             last_seq = seqs[-1] if seqs else last_seq
             damaged += skipped + is_torn
             data = data[end:]
+        lost = max(damaged - self._damaged, 0)
         with self._lock:
-            self._index, self.damaged = index, damaged
+            self._index, self._damaged = index, damaged
+        return lost
 
     def _cut(self, status: os.stat_result) -> None:
         """Cut what is behind the last good record; the time of the last use stays."""
@@ -255,6 +263,7 @@ class Segment:
             return
         with contextlib.suppress(OSError):
             os.truncate(self.path, self.size_bytes)
+            self._damaged -= 1
             os.utime(self.path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 

@@ -268,3 +268,6 @@ def test_state_that_cannot_be_written_is_an_error_without_a_file(tmp_path: Path)
 
     with pytest.raises(SpoolFailed, match="keep its numbers"):
         slot.begin([1])
+    shutil.rmtree(slot.directory.parent)
+    with pytest.raises(SpoolFailed, match="list its slots"):
+        slot.leftovers()

@@ -279,9 +279,13 @@ def test_damaged_byte_costs_one_record_and_is_counted(tmp_path: Path) -> None:
 
     reopened = open_spool(tmp_path)
 
-    assert reopened.ranges(EPOCH) == [(1, 2), (4, 5)]
     assert numbers(reopened) == [1, 2, 4, 5]
+    assert reopened.ranges(EPOCH) == [(1, 2), (4, 5)]
     assert reopened.torn_records == 1
+    reopened.close()
+    again = open_spool(tmp_path)
+    assert again.ranges(EPOCH) == [(1, 2), (4, 5)]
+    assert numbers(again) == [1, 2, 4, 5]
 
 
 def test_damage_met_while_reading_is_counted_and_no_longer_promised(tmp_path: Path) -> None:
@@ -313,6 +317,64 @@ def _flip(file: Path, position: int) -> None:
     content = bytearray(file.read_bytes())
     content[position] ^= 0x55
     file.write_bytes(content)
+
+
+def test_closed_segment_is_opened_without_reading_it(tmp_path: Path) -> None:
+    """Scanning a spool of 4 GiB at every start took 11 s."""
+    spool = open_spool(tmp_path)
+    spool.append(EPOCH, [*records(1, 600), *records(700, 700)], stream=DURABLE)
+    spool.close()
+    (file,) = segment_files(tmp_path)
+    content = file.read_bytes()
+    file.write_bytes(content[:32] + bytes(len(content) - 32))
+
+    unread = open_spool(tmp_path)
+    assert (unread.ranges(EPOCH), unread.torn_records) == ([(1, 600), (700, 700)], 0)
+    unread.close()
+    file.write_bytes(content)
+    assert numbers(open_spool(tmp_path)) == [*range(1, 601), 700]
+
+
+def test_segment_with_a_wrong_index_is_scanned(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    spool.append(EPOCH, records(1, 600), stream=DURABLE)
+    spool.close()
+    (index_file,) = tmp_path.glob("*.idx")
+    content = index_file.read_bytes()
+
+    for position in range(len(content)):
+        changed = bytearray(content)
+        changed[position] ^= 1
+        for wrong in (content[:position], bytes(changed)):
+            index_file.write_bytes(wrong)
+            assert open_spool(tmp_path).ranges(EPOCH) == [(1, 600)]
+            assert index_file.read_bytes() == content
+
+
+def test_index_of_another_segment_is_not_believed(tmp_path: Path) -> None:
+    """A file that was set aside leaves its index behind; the next segment may get its name."""
+    clock = Clock()
+    for seqs in ([1, 2], [1, 3]):
+        spool = open_spool(tmp_path, clock=clock)
+        spool.append(EPOCH, [SpoolRecord(seq, b"x") for seq in seqs], stream=DURABLE)
+        spool.close()
+        clock.now_ms += 1
+        if seqs == [1, 2]:
+            segment_files(tmp_path)[0].unlink()
+            kept = next(tmp_path.glob("*.idx")).read_bytes()
+    next(tmp_path.glob("*.idx")).write_bytes(kept)
+
+    assert numbers(open_spool(tmp_path)) == [1, 3]
+
+
+def test_deleted_segment_takes_its_index_along(tmp_path: Path) -> None:
+    open_spool(tmp_path).append(EPOCH, records(1, 3), stream=SPILL)
+    spool = open_spool(tmp_path)
+    assert list(tmp_path.glob("*.idx"))
+
+    spool.prune(everything)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- limits ----------------------------------------------------------------------------------
