@@ -4,6 +4,7 @@ Here: judging the accounts of a day and showing them. Not here: the accounts
 (`events/completeness.py`), the file (`events/certificate.py`), when it runs (`schedules.py`).
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 
@@ -73,13 +74,17 @@ def _verdict(found: Completeness) -> str:
     gaps = _gaps(found)
     accepted = sum(account.accepted for account in found.accounts)
     if not gaps:
-        return f"{accepted:,} numbers of {len(found.accounts)} runs are all accounted for"
+        return f"{accepted:,} numbers of {_runs(found.accounts)} are all accounted for"
     missing = sum(count(account.settled_missing) for account in gaps)
     named = ", ".join(f"{one.producer_id}:{one.epoch}" for one in gaps[:3])
     return (
-        f"{missing:,} of {accepted:,} numbers are missing, in {len(gaps)} runs ({named}); look "
+        f"{missing:,} of {accepted:,} numbers are missing, in {_runs(gaps)} ({named}); look "
         "whether the producer still has them in its spool: it sends them when it starts again"
     )
+
+
+def _runs(accounts: Sequence[Account]) -> str:
+    return f"{len(accounts):,} run{'' if len(accounts) == 1 else 's'}"
 
 
 def _numbers(found: Completeness) -> dict[str, Any]:
