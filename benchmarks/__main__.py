@@ -7,7 +7,7 @@ Each figure is compared with the committed run before it. A full run replaces th
 import argparse
 from collections.abc import Callable
 
-from benchmarks import dagster_storage, drain_rate, latency, log_call
+from benchmarks import dagster_storage, drain_rate, idle_start, latency, log_call, recovery
 from benchmarks.document import write_document
 from benchmarks.figures import Figure, print_figures, read_last, write_result
 from benchmarks.ratios import ratios_of
@@ -34,9 +34,21 @@ def _measure_storage(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one tabl
     return dagster_storage.measure(busy_s=seconds, trickle_s=seconds)
 
 
+def _measure_idle_start(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    return idle_start.measure(starts=2 if is_quick else 20)
+
+
+def _measure_recovery(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    if is_quick:
+        return recovery.measure(kills=2, victims=["run"])
+    return recovery.measure(kills=5)
+
+
 BENCHMARKS: dict[str, Measure] = {
     drain_rate.NAME: _measure_drain,
     latency.NAME: _measure_latency,
+    idle_start.NAME: _measure_idle_start,
+    recovery.NAME: _measure_recovery,
     log_call.NAME: _measure_call,
     dagster_storage.NAME: _measure_storage,
 }

@@ -53,6 +53,24 @@ RATIOS = (
         note="≤ 1",
     ),
     Ratio(
+        name="visible p99 at 20,000 events/s ÷ 1 s",
+        dividend="accepted → visible at 20,000 events/s, p99",
+        divisor=1_000.0,
+        note="≤ 1",
+    ),
+    Ratio(
+        name="visible p99 from idle ÷ 5 s",
+        dividend="idle → visible, p99",
+        divisor=5.0,
+        note="≤ 1",
+    ),
+    Ratio(
+        name="recovery p95 ÷ 30 s",
+        dividend="recovery after SIGKILL of any kill, p95",
+        divisor=30.0,
+        note="≤ 1",
+    ),
+    Ratio(
         name="log() standard p99 ÷ 50 us",
         dividend="standard, 1 thread, p99",
         divisor=50.0,

@@ -86,8 +86,9 @@ class RunningPlatform:
 
     def drains(self) -> set[int]:
         """Processes of the drain runs that are connected to PostgreSQL."""
-        url = self.settings().database_url_of("maint")
-        with connected(url, application="benchmark", role="audit_owner") as connection:
+        # As their own role: PostgreSQL hides the ports of other roles' sessions.
+        url = self.settings().database_url_of("writer")
+        with connected(url, application="benchmark") as connection:
             rows = connection.execute(WRITERS.encode(), ["audit-platform drain %"]).fetchall()
         ports = {row[0] for row in rows}
         return {
