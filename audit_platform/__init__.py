@@ -14,6 +14,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   policy.py                 durability classes, batching presets, shards (pure)
   policy_rules.py           policies per source and action: which rule applies (pure)
   redis_edge.py             connections to Redis, keys, its errors as ours
+  stream_entry.py           one entry; replies of Redis to entries
   stream.py                 Redis Streams edge: append, read, claim, acknowledge
   backlog.py                Redis Streams edge of those who only look
   janitor.py                clears up what crashes leave in Redis
@@ -50,6 +51,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   batch.py                  when to flush, how much to read, how to halve (pure)
   overload.py               overload levels: how far the drain is behind (pure)
   load_gauge.py             age of the oldest entry and Redis memory, measured, as a level
+  suspects.py               entries read by many runs, acknowledged by none: tried alone
   intake.py                 reader thread of a drain: read, decode, hand over
   hand_over.py              bounded hand-over between two threads, errors included
   run_state.py              what the threads of a drain run share: why it ends, what it did
@@ -97,6 +99,7 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   custody.py                what one epoch sent and nobody confirmed yet
   seq_set.py                sets of numbers as ranges (pure)
   coverage.py               what the platform says it has stored (pure)
+  declarations.py           declares numbers given up, and calls that policies left out
   control_events.py         what a producer writes about itself: losses, ends (pure)
   inheritance.py            what dead processes left: events on disk, numbers without an end
   disk.py                   the producer's directory; group commit of `durable` events

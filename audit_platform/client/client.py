@@ -22,10 +22,12 @@ from audit_platform.client import process_hooks
 from audit_platform.client.core import MAX_WAITING_CALLS, ClientCore
 from audit_platform.client.fields import EventArguments, EventRecord
 from audit_platform.client.frozen import freeze
+from audit_platform.client.policies import open_book
 from audit_platform.client.scope import Scope, current_scope, entered
 from audit_platform.client.stats import ClientStats
 from audit_platform.errors import AuditUnavailable, InvalidEvent
 from audit_platform.events.policy import Durability, shard_of
+from audit_platform.events.policy_rules import Decision
 from audit_platform.settings import ClientSettings, load_client_settings
 
 logger = logging.getLogger(__name__)
@@ -51,10 +53,11 @@ class AuditClient:
 
         Raises:
             InvalidSetting: The environment holds a wrong value.
+            InvalidPolicy: The policies file is missing or wrong.
         """
         self._settings = settings or load_client_settings()
         self._shards = self._settings.shards
-        self._core = ClientCore(self._settings)
+        self._core = ClientCore(self._settings, open_book(self._settings.policies_file))
         process_hooks.register(self, handle_sigterm=handle_sigterm)
 
     @classmethod
@@ -107,8 +110,17 @@ class AuditClient:
             if not core.sender.is_started:
                 core.start()
             scope = current_scope()
-            if is_durable or not self._keep_call(core, action, arguments, scope):
-                tenant_id, durability, payload = core.snapshots.snapshot(action, arguments, scope)
+            decision = None if core.policies is None else core.decide(action, arguments, scope)
+            if decision is not None:
+                if decision.omission is not None:
+                    return
+                if "durability" not in arguments and decision.durability is not None:
+                    arguments["durability"] = decision.durability
+                    is_durable = decision.durability is Durability.DURABLE
+            if is_durable or not self._keep_call(core, action, arguments, scope, decision):
+                tenant_id, durability, payload = core.snapshots.snapshot(
+                    action, arguments, scope, decision=decision
+                )
                 shard = shard_of(tenant_id, self._shards) if self._shards > 1 else 0
                 if durability is Durability.DURABLE:
                     is_durable = True
@@ -122,14 +134,20 @@ class AuditClient:
                 raise
 
     def _keep_call(
-        self, core: ClientCore, action: object, arguments: dict[str, object], scope: Scope | None
+        self,
+        core: ClientCore,
+        action: object,
+        arguments: dict[str, object],
+        scope: Scope | None,
+        decision: Decision | None,
     ) -> bool:
         """Copy the call for the sender; False when it has to become an event here."""
         durability = arguments.pop("durability", Durability.STANDARD)
         if type(durability) is Durability:
             shard = self._shard_of_call(core, arguments, scope)
             if shard is not None and core.buffer.frozen_count(shard) < MAX_WAITING_CALLS:
-                call = freeze(action, arguments, scope, now_us=time.time_ns() // 1000)
+                now_us = time.time_ns() // 1000
+                call = freeze(action, arguments, scope, now_us=now_us, decision=decision)
                 if call is not None:
                     core.buffer.put(shard, call, durability)
                     return True
@@ -219,6 +237,7 @@ class AuditClient:
             inherited=core.custodian.inherited,
             unconfirmed=core.custodian.unconfirmed,
             resent=core.custodian.resent,
+            not_logged={} if core.policies is None else core.policies.counts.totals(),
             dropped=counts.dropped,
             rejected=rejected,
             retries=core.transport.retries,
@@ -229,8 +248,10 @@ class AuditClient:
 
     def restart_after_fork(self) -> None:
         """Start afresh in a forked child; the parent sends what the parent buffered."""
-        self._core.disk.abandon_after_fork()
-        self._core = ClientCore(self._settings)
+        parent = self._core
+        parent.disk.abandon_after_fork()
+        policies = None if parent.policies is None else parent.policies.for_child()
+        self._core = ClientCore(self._settings, policies)
 
     def __enter__(self) -> Self:
         return self

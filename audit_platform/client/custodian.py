@@ -34,8 +34,6 @@ _LEFTOVERS_S: Final = 60.0
 _MAX_RESENDS: Final = 4
 # A drain behind by this much is no reason to send twice (delivery design, section 5).
 _LAG_FACTOR: Final = 3.0
-# Declarations wait while this many events about the client itself do.
-_MAX_CONTROL_WAITING: Final = 64
 
 
 class Custodian:
@@ -47,6 +45,7 @@ class Custodian:
         buffer: Buffer,
         disk: Disk,
         control: ControlEvents,
+        declare: Callable[[], None],
         tenant_id: str,
         shards: int,
         window_bytes: int,
@@ -60,6 +59,7 @@ class Custodian:
             buffer: Of the client.
             disk: Of the client.
             control: Makes events about the client.
+            declare: Writes what was given up into the control lane.
             tenant_id: Tenant of these events.
             shards: Number of streams.
             window_bytes: Unconfirmed bytes in memory at most.
@@ -69,7 +69,7 @@ class Custodian:
         """
         self._buffer, self._disk, self._control, self._shards = buffer, disk, control, shards
         self._window_bytes, self._resend_after_s = window_bytes, resend_after_s
-        self._producer_id_of = producer_id_of
+        self._declare, self._producer_id_of = declare, producer_id_of
         self._control_shard = shard_of(tenant_id, shards)
         self.own: list[Custody] = []
         self._heirs = Heirs(
@@ -152,7 +152,7 @@ class Custodian:
                 custody.unsent.add(seq, seq)
         is_due = now_s - self._polled_s >= _INTERVAL_S
         if is_due or self._buffer.is_closing:
-            self.declare()
+            self._declare()
         if is_due:
             self._polled_s = now_s
             if appender is not None:
@@ -162,15 +162,6 @@ class Custodian:
             for slot, spool in self._disk.leftovers():
                 self._heirs.adopt(slot, spool)
         self._trim_window()
-
-    def declare(self) -> None:
-        """Write what was given up into the control lane."""
-        if self._buffer.control_waiting >= _MAX_CONTROL_WAITING or not self.own:
-            return
-        producer_id = self.own[0].producer_id
-        for epoch, reason, numbers in self._buffer.take_lost():
-            for payload in self._control.losses(producer_id, epoch, reason.value, numbers):
-                self._buffer.put_control(payload)
 
     def _poll(self, appender: Appender, now_s: float) -> None:
         try:
@@ -314,7 +305,7 @@ class Custodian:
 
     def leave(self) -> None:
         """Write what is left to the disk and give it back; the sending thread has ended."""
-        self.declare()
+        self._declare()
         self.spill()
         self._heirs.close()
         self._disk.close()

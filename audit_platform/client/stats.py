@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from audit_platform.events.policy import Durability
+from audit_platform.events.policy_rules import Omission
 
 
 class DropReason(StrEnum):
@@ -62,6 +63,8 @@ class ClientStats:
     """Entries that Redis had and the database does not account for yet."""
     resent: int
     """Entries sent again because nobody confirmed them in time."""
+    not_logged: Mapping[Omission, int]
+    """Calls that the policies left out before they counted as accepted."""
     dropped: Drops
     """Accepted events given up, by reason and durability class; zero counts are left out."""
     rejected: Mapping[str, int]

@@ -46,8 +46,14 @@ class Transport:
         """Whether Redis answered last that it takes no more."""
 
     def appender(self) -> Appender | None:
-        """The edge in use; None while Redis did not answer, or was never asked."""
-        return None if self.breaker.failures else (self._quick or self._patient)
+        """The edge in use; None while Redis did not answer, or was never asked.
+
+        A Redis that refuses entries answers questions: without them no producer would learn that
+        there is room again (seen in test R01: everything stayed on disk for ever).
+        """
+        if self.breaker.failures and not self.is_refused:
+            return None
+        return self._quick or self._patient
 
     def _edge(self) -> Appender:
         if self.breaker.failures or time.monotonic() < self._patient_until_s:

@@ -29,6 +29,8 @@ NOBODY = "redis://127.0.0.1:1/0"
 # Drains so long beside a producer: the return path speaks each second.
 DRAIN_S = 3.0
 
+EMPTIED = ("event", "ingest_range", "ingest_batch", "producer_epoch", "producer_numbers")
+
 
 def make_client(settings: Settings, **overrides: Any) -> AuditClient:
     url = overrides.pop("redis_url", settings.redis_url)
@@ -160,7 +162,7 @@ def test_a_database_that_went_back_gets_durable_events_again(shard: Shard) -> No
         assert len(actions(shard)) == 20
 
         # As an older backup would leave it, and no word about this producer in it.
-        for table in ("event", "ingest_range", "ingest_batch", "producer_progress"):
+        for table in EMPTIED:
             shard.sql.execute(f"delete from audit.{table}".encode())
         shard.drain()
 
@@ -180,7 +182,7 @@ def test_without_a_retained_tail_the_same_loses(shard: Shard) -> None:
         drained = shard.drain_beside(drain_idle_s=DRAIN_S)
         wait_until(lambda: client.stats().unconfirmed == 0 and client.stats().spool_bytes == 0)
         drained.result(30)
-        for table in ("event", "ingest_range", "ingest_batch", "producer_progress"):
+        for table in EMPTIED:
             shard.sql.execute(f"delete from audit.{table}".encode())
         shard.drain(drain_idle_s=DRAIN_S)
 
