@@ -12,7 +12,7 @@ from dataclasses import replace
 from audit_platform.events.frame import FrameResult
 from audit_platform.events.lines import pack_fields
 from audit_platform.events.reject import Reject, RejectReason
-from audit_platform.events.stream import StreamEntry
+from audit_platform.events.stream_entry import StreamEntry
 
 Decode = Callable[[Sequence[StreamEntry]], FrameResult]
 

@@ -32,7 +32,8 @@ from audit_platform.events.return_path import ReturnPath, ShardStatus
 from audit_platform.events.run_state import RunState
 from audit_platform.events.stop_signal import stop_on_sigterm
 from audit_platform.events.storer import Storer
-from audit_platform.events.stream import Consumer, StreamEntry
+from audit_platform.events.stream import Consumer
+from audit_platform.events.stream_entry import StreamEntry
 from audit_platform.events.tally import DrainReport, DrainSummary, EndReason
 from audit_platform.events.writer_session import WriterSession
 from audit_platform.settings import Settings

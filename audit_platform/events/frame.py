@@ -36,7 +36,7 @@ from audit_platform.events.normalise import Arrival, FrameLimits, normalise
 from audit_platform.events.reject import Reject, RejectReason, Unstorable
 from audit_platform.events.repeated_keys import find_repeated_keys
 from audit_platform.events.screen import CANONICAL_TIME, find_suspects
-from audit_platform.events.stream import StreamEntry
+from audit_platform.events.stream_entry import StreamEntry
 from audit_platform.events.wire_event import WIRE_DECODER, WireEvent, columns_of
 from audit_platform.integrity.leaf import leaf_hashes
 

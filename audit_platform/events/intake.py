@@ -28,7 +28,9 @@ from audit_platform.events.batch import (
 from audit_platform.events.decode_batch import Decode, decode_batch
 from audit_platform.events.hand_over import HandOver
 from audit_platform.events.ready_frame import ReadyFrame, make_ready
-from audit_platform.events.stream import FIRST_ID, Consumer, StreamEntry
+from audit_platform.events.stream import FIRST_ID, Consumer
+from audit_platform.events.stream_entry import StreamEntry
+from audit_platform.events.suspects import Suspects
 
 # While the store is busy the buffer only grows; looking for more is cheap and ends soon.
 BUSY_BLOCK_MS: Final = 20
@@ -89,6 +91,7 @@ class Intake:
         self._back_off = BackOff(self._stop)
         self._thread = Thread(target=self._run, name=f"intake-{consumer.stream}", daemon=True)
         self._begin_reading_order()
+        self._suspects = Suspects(consumer, clock=clock)
         self._entries: list[StreamEntry] = []
         self._buffered = Buffered()
         self._seen = (0, 0, 0)
@@ -134,7 +137,12 @@ class Intake:
     def _turn(self) -> None:
         try:
             self._refresh_if_due()
-            self._gather(self._read())
+            if self._is_time_for_suspects():
+                self._gather_alone()
+            elif self._suspects.is_impatient:
+                self._stop.wait(BUSY_BLOCK_MS / 1000)
+            else:
+                self._gather(self._read())
         except GroupMissing:
             self._make_group()
             return
@@ -148,6 +156,18 @@ class Intake:
         is_free = self.batches.is_taker_free
         if should_flush(self._buffered, self._limits, now_s=self._clock(), is_store_free=is_free):
             self._flush()
+
+    def _is_time_for_suspects(self) -> bool:
+        """Whether nothing is at work that a suspect could take down with it."""
+        with self._outstanding_lock:
+            return len(self._outstanding) == len(self._suspects) > 0 and self._phase is _Phase.NEW
+
+    def _gather_alone(self) -> None:
+        suspect = self._suspects.take()
+        with self._outstanding_lock:
+            self._outstanding.discard(suspect.entry_id)
+        self._gather([suspect])
+        self._flush()
 
     def _make_group(self) -> None:
         # FLUSHALL or DEL: what is being stored goes on; the group starts at 0 again.
@@ -182,7 +202,13 @@ class Intake:
             self._after = entries[-1].entry_id
         else:
             self._phase = _Phase.STALE_OF_OTHERS
-        return entries
+        return self._without_suspects(entries)
+
+    def _without_suspects(self, entries: list[StreamEntry]) -> list[StreamEntry]:
+        suspects = {entry.entry_id for entry in self._suspects.set_apart(entries)}
+        with self._outstanding_lock:
+            self._outstanding |= suspects
+        return [entry for entry in entries if entry.entry_id not in suspects]
 
     def _read_stale(self, count: int) -> list[StreamEntry]:
         self._cursor, entries = self._consumer.claim_stale(self._cursor, count)
@@ -192,7 +218,7 @@ class Intake:
 
     def _block_ms(self) -> int:
         if not self._buffered.entries:
-            return self._quiet_block_ms
+            return BUSY_BLOCK_MS if len(self._suspects) else self._quiet_block_ms
         age_s = self._clock() - self._buffered.since_s
         return max(BUSY_BLOCK_MS, int((self._limits.age_s - age_s) * 1000))
 
@@ -207,8 +233,8 @@ class Intake:
         if not fresh:
             return
         crash("C_READ")
-        rows = sum(_declared_rows(entry) for entry in fresh)
-        bytes_ = sum(sum(map(len, entry.fields.values())) for entry in fresh)
+        rows = sum(map(_declared_rows, fresh))
+        bytes_ = sum(map(_size_bytes, fresh))
         self._seen = tuple(
             a + b for a, b in zip(self._seen, (len(fresh), rows, bytes_), strict=True)
         )
@@ -257,6 +283,12 @@ class Intake:
 
 def _declared_rows(entry: StreamEntry) -> int:
     """Rows an entry says it holds; what it really holds is found when it is decoded."""
-    declared = entry.fields.get(b"n", b"1")
+    declared = entry.fields.get(b"n")
+    if declared is None:
+        return 1
     # Not int(): a wrong entry may carry megabytes of digits or none.
     return int(declared) if declared.isdigit() and len(declared) < len("10000") else 1
+
+
+def _size_bytes(entry: StreamEntry) -> int:
+    return sum(map(len, entry.fields.values()))

@@ -11,10 +11,11 @@ Formats (events design, section 2): `event` = one JSON; or `v`, `n`, `events` = 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from audit_platform.events.reject import Reject, RejectReason
-from audit_platform.events.stream import ENTRY_VERSION, MAX_EVENTS_PER_ENTRY, Stamp, StreamEntry
+from audit_platform.events.stream import ENTRY_VERSION, MAX_EVENTS_PER_ENTRY, Stamp
+from audit_platform.events.stream_entry import StreamEntry
 
 _STAMP_FIELDS: Final = (b"p", b"e", b"s")
 _MAX_PRODUCER_ID: Final = 2**31 - 1
@@ -32,8 +33,7 @@ class SeqRange:
     last_seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryOrigin:
+class EntryOrigin(NamedTuple):
     """What the lines of one entry have in common."""
 
     entry_id: str
@@ -85,8 +85,7 @@ def split_entries(entries: Sequence[StreamEntry], *, latest_ms: int) -> Lines:
         elif b"events" in entry.fields:
             _add_batch(lines, entry, latest_ms)
         elif b"event" in entry.fields:
-            received_ms = min(entry.added_ms, latest_ms)
-            _add_lines(lines, entry, [entry.fields[b"event"]], None, received_ms)
+            _add_single(lines, entry, latest_ms)
         else:
             _reject_entry(
                 lines,
@@ -151,6 +150,16 @@ def _add_batch(lines: Lines, entry: StreamEntry, latest_ms: int) -> None:
         received_ms = min(entry.added_ms, latest_ms)
     _add_lines(lines, entry, events, stamp, received_ms)
     _add_range(lines.ranges, stamp, len(events))
+
+
+def _add_single(lines: Lines, entry: StreamEntry, latest_ms: int) -> None:
+    # A batch may hold 20,000 of these: plain statements take 1.0 us, `_add_lines` 2.4.
+    lines.raw.append(entry.fields[b"event"])
+    lines.origin_no.append(len(lines.origins))
+    lines.line_no.append(1)
+    lines.unstamped += 1
+    added_ms = entry.added_ms
+    lines.origins.append(EntryOrigin(entry.entry_id, min(added_ms, latest_ms), added_ms, None))
 
 
 def _count_problem(declared: bytes, line_count: int) -> str | None:

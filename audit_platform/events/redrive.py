@@ -35,7 +35,8 @@ from audit_platform.events.normalise import Arrival, FrameLimits, normalise
 from audit_platform.events.policy import shard_of
 from audit_platform.events.redis_edge import stream_key
 from audit_platform.events.reject import RejectReason, Unstorable
-from audit_platform.events.stream import Appender, StreamEntry
+from audit_platform.events.stream import Appender
+from audit_platform.events.stream_entry import StreamEntry
 
 CHUNK: Final = 100
 REDRIVE_ACTION: Final = "audit.dead_letter.redrive"

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import redis
 
+from audit_platform.errors import QueueFull
 from audit_platform.events.redis_edge import (
     Edge,
     Reply,
@@ -25,6 +26,12 @@ from audit_platform.events.redis_edge import (
     translated,
     watermark_key,
 )
+from audit_platform.events.stream_entry import (
+    StreamEntry,
+    as_received,
+    entries_of_claim,
+    entries_of_group,
+)
 
 GROUP: Final = "ingest"
 ENTRY_VERSION: Final = 1
@@ -32,19 +39,6 @@ MAX_EVENTS_PER_ENTRY: Final = 1_000
 MAX_ENTRY_BYTES: Final = 1 << 20
 CLAIM_MIN_IDLE_MS: Final = 60_000
 FIRST_ID: Final = "0-0"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamEntry:
-    """One entry as read; empty `fields` mean it is pending but was deleted."""
-
-    entry_id: str
-    fields: Mapping[bytes, bytes]
-
-    @property
-    def added_ms(self) -> int:
-        """Milliseconds since 1970 at which Redis took the entry, by the server's clock."""
-        return int(self.entry_id.partition("-")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +143,8 @@ class Consumer(Edge):
         """
         # The socket must outwait the block, or every quiet read fails.
         super().__init__(url, key_prefix=key_prefix, timeout_ms=block_ms + 5_000)
+        for command in ("XREADGROUP", "XAUTOCLAIM"):
+            self._redis.set_response_callback(command, as_received)
         self.stream = stream_key(key_prefix, shard)
         self._shard = shard
         # Fixed, so that the next run owns what a killed one had read.
@@ -179,7 +175,7 @@ class Consumer(Edge):
             reply: Reply = self._redis.xreadgroup(
                 GROUP, self._name, {self.stream: after}, count=count, block=block_ms
             )
-        return _entries(_only_stream(reply))
+        return entries_of_group(reply)
 
     def claim_stale(self, cursor: str, count: int) -> tuple[str, list[StreamEntry]]:
         """Take over entries another consumer read over 60 s ago; returns the next cursor.
@@ -191,8 +187,7 @@ class Consumer(Edge):
             reply: Reply = self._redis.xautoclaim(
                 self.stream, GROUP, self._name, CLAIM_MIN_IDLE_MS, start_id=cursor, count=count
             )
-        claimed = [pair for pair in reply[1] if pair[0] is not None]
-        return text_of(reply[0]), _entries(claimed)
+        return text_of(reply[0]), entries_of_claim(reply)
 
     def refresh(self, entry_ids: Sequence[str]) -> None:
         """Reset the idle time of entries that are still being worked on."""
@@ -203,11 +198,42 @@ class Consumer(Edge):
                 self.stream, GROUP, self._name, 0, cast("Any", list(entry_ids)), justid=True
             )
 
+    def deliveries(self, pending: Sequence[StreamEntry]) -> dict[str, int]:
+        """Say how often each of these own pending entries was delivered.
+
+        Args:
+            pending: In order of their ids, without a gap, as `read_pending` gave them.
+        """
+        if not pending:
+            return {}
+        first, last = pending[0].entry_id, pending[-1].entry_id
+        with translated():
+            found: Reply = self._redis.xpending_range(
+                self.stream, GROUP, first, last, len(pending), consumername=self._name
+            )
+        return {text_of(one["message_id"]): one["times_delivered"] for one in found}
+
+    def count_delivery(self, entry_id: str) -> None:
+        """Count one more delivery of an own pending entry."""
+        with translated():
+            self._redis.xclaim(self.stream, GROUP, self._name, 0, [entry_id])
+
     def ack_and_delete(self, entry_ids: Sequence[str]) -> None:
-        """Acknowledge and delete entries in one atomic step; call it after the commit only."""
+        """Acknowledge and delete entries in one atomic step; call it after the commit only.
+
+        A Redis without free memory queues nothing inside MULTI, not even what frees memory (seen
+        with 6.2.14: nothing drained any more). Then the two commands go one after the other; a
+        crash between them leaves entries that the janitor clears up.
+        """
         if not entry_ids:
             return
-        with translated(), self._redis.pipeline(transaction=True) as pipe:
+        try:
+            self._ack_and_delete(entry_ids, is_atomic=True)
+        except QueueFull:
+            self._ack_and_delete(entry_ids, is_atomic=False)
+
+    def _ack_and_delete(self, entry_ids: Sequence[str], *, is_atomic: bool) -> None:
+        with translated(), self._redis.pipeline(transaction=is_atomic) as pipe:
             pipe.xack(self.stream, GROUP, *entry_ids)
             pipe.xdel(self.stream, *entry_ids)
             pipe.execute()
@@ -264,19 +290,3 @@ def _batch_fields(entry: BatchEntry) -> dict[str, bytes | int]:
     if entry.stamp is not None:
         fields |= {"p": entry.stamp.producer_id, "e": entry.stamp.epoch, "s": entry.stamp.first_seq}
     return fields
-
-
-def _only_stream(reply: Reply) -> list[Any]:
-    """Pairs of the one stream asked for; the reply is a mapping in RESP3 and a list in RESP2."""
-    if not reply:
-        return []
-    if isinstance(reply, dict):
-        pages = next(iter(cast("dict[bytes, list[Any]]", reply).values()))
-        return pages[0] if pages and isinstance(pages[0], list) else pages
-    return reply[0][1]
-
-
-def _entries(pairs: Sequence[Any]) -> list[StreamEntry]:
-    return [
-        StreamEntry(entry_id=text_of(entry_id), fields=fields or {}) for entry_id, fields in pairs
-    ]

@@ -22,7 +22,7 @@ from audit_platform.events.merge_rows import ROW_NO, Merge
 from audit_platform.events.normalise import FrameLimits
 from audit_platform.events.ready_frame import COLUMNS, with_batch_id
 from audit_platform.events.split_rows import read_ranges, split_rows
-from audit_platform.events.stream import StreamEntry
+from audit_platform.events.stream_entry import StreamEntry
 from tests.factories import event, wire
 
 DEADLOCK: Final = "40P01"

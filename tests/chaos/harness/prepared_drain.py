@@ -14,14 +14,15 @@ per file, which it makes and whose removal it waits for; else once, by SIGSTOP t
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
 from audit_platform.db.queries import load_queries
 from audit_platform.events import copy_rows, drain
-from audit_platform.events.stream import Consumer, StreamEntry
+from audit_platform.events.stream import Consumer
+from audit_platform.events.stream_entry import StreamEntry
 from tests.chaos.harness import drain_process
 from tests.chaos.harness.orders import Orders
 
@@ -37,9 +38,6 @@ class EagerConsumer(Consumer):
         entries = super().read_new(count, block_ms)
         super().ack_and_delete([entry.entry_id for entry in entries])
         return entries
-
-    def ack_and_delete(self, entry_ids: Sequence[str]) -> None:
-        """Do nothing: it is done already."""
 
 
 def _without_acknowledge_last() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from audit_platform.client.snapshot import Snapshots
 from audit_platform.errors import InvalidEvent
 from audit_platform.events.frame import FrameLimits, to_frame
-from audit_platform.events.stream import StreamEntry
+from audit_platform.events.stream_entry import StreamEntry
 from audit_platform.privacy.redact import Redactor
 from audit_platform.settings import Settings
 

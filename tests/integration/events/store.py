@@ -16,7 +16,7 @@ from audit_platform.events.frame import FrameResult, to_frame
 from audit_platform.events.ledger import BatchContext, BatchCounts
 from audit_platform.events.normalise import FrameLimits
 from audit_platform.events.ready_frame import make_ready
-from audit_platform.events.stream import StreamEntry
+from audit_platform.events.stream_entry import StreamEntry
 from tests.conftest import KEY
 from tests.factories import wire
 

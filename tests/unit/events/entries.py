@@ -6,7 +6,7 @@ from typing import Any
 
 from audit_platform.events.event import timestamp_us
 from audit_platform.events.frame import EVENT_SCHEMA, FrameLimits, FrameResult, Reject, to_frame
-from audit_platform.events.stream import StreamEntry
+from audit_platform.events.stream_entry import StreamEntry
 from tests import factories
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)

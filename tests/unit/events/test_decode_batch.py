@@ -10,7 +10,7 @@ from audit_platform.events.decode_batch import decode_batch
 from audit_platform.events.frame import FrameResult, to_frame
 from audit_platform.events.lines import unpack_fields
 from audit_platform.events.normalise import FrameLimits
-from audit_platform.events.stream import StreamEntry
+from audit_platform.events.stream_entry import StreamEntry
 from tests.factories import event, wire
 
 LIMITS = FrameLimits(

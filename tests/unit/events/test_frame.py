@@ -12,7 +12,7 @@ from audit_platform.events.event import (
 )
 from audit_platform.events.frame import EVENT_SCHEMA, RejectReason, SeqRange, to_frame
 from audit_platform.events.identity import uuid7_ms
-from audit_platform.events.stream import StreamEntry
+from audit_platform.events.stream_entry import StreamEntry
 from audit_platform.events.wire_event import WireEvent, columns_of
 from tests.unit.events.entries import (
     LIMITS,

@@ -18,7 +18,7 @@ from audit_platform.events.event import format_timestamp
 from audit_platform.events.frame import EVENT_SCHEMA, RejectReason
 from audit_platform.events.identity import uuid7
 from audit_platform.events.lines import unpack_fields
-from audit_platform.events.stream import StreamEntry
+from audit_platform.events.stream_entry import StreamEntry
 from tests.unit.events.entries import (
     NOW,
     NOW_MS,
