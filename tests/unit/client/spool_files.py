@@ -67,3 +67,13 @@ def memory_directory() -> Iterator[Path]:
     place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="audit-spool-", dir=place) as name:
         yield Path(name)
+
+
+def everything(_epoch: int, _first: int, _last: int) -> bool:
+    """Answer of a database that has stored all."""
+    return True
+
+
+def nothing(_epoch: int, _first: int, _last: int) -> bool:
+    """Answer of a database that has stored nothing."""
+    return False

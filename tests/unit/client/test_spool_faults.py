@@ -2,10 +2,8 @@
 
 import json
 import os
-import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +14,7 @@ import pytest
 
 from audit_platform.client.spool import Spool
 from audit_platform.client.spool_format import SpoolStream
-from audit_platform.crash_points import arm
-from audit_platform.errors import SpoolError, SpoolFailed, SpoolFull
-from tests.effort import examples
+from audit_platform.errors import SpoolError, SpoolFull
 from tests.unit.client.forked import forked
 from tests.unit.client.spool_files import EPOCH, numbers, open_spool, records, segment_files
 
@@ -211,95 +207,3 @@ def test_file_size_limit_cuts_the_write_and_the_next_segment_goes_on(tmp_path: P
     kept = [*range(1, 21), *range(31, 51)]
     assert lines == ["1", "11", "SpoolFailed", "31", "41", str(kept)]
     assert numbers(open_spool(tmp_path)) == kept
-
-
-def test_killed_writer_leaves_everything_that_it_was_told(tmp_path: Path) -> None:
-    chance = random.Random(random.getrandbits(32))
-    for number in range(examples(25)):
-        directory = tmp_path / str(number)
-
-        def run(say: Callable[[object], None], directory: Path = directory) -> None:
-            spool = open_spool(directory, segment_bytes=3000)
-            for seq in range(1, 1_000_000, 3):
-                spool.append(EPOCH, records(seq, seq + 2), stream=DURABLE)
-                say(seq + 2)
-
-        with forked(run) as child:
-            early = b"".join(os.read(child.output, 5) for _ in range(chance.randrange(1, 60)))
-            child.kill()
-            assert child.wait() == -signal.SIGKILL
-            told = (early + child.rest()).split(b"\n")[:-1]
-
-        found = numbers(open_spool(directory))
-        assert found == list(range(1, len(found) + 1))
-        assert len(found) >= (int(told[-1]) if told else 0)
-        shutil.rmtree(directory)
-
-
-def test_process_killed_after_the_fsync_leaves_the_record(tmp_path: Path) -> None:
-    def run(say: Callable[[object], None]) -> None:
-        spool = open_spool(tmp_path)
-        arm("P_SPOOLED")
-        say("armed")
-        spool.append(EPOCH, records(1, 1), stream=DURABLE)
-        say("alive")
-
-    with forked(run) as child:
-        assert child.lines() == ["armed"]
-        assert child.wait() == -signal.SIGKILL
-
-    assert numbers(open_spool(tmp_path)) == [1]
-
-
-def test_forked_child_lets_go_of_the_segments_and_the_parent_goes_on(tmp_path: Path) -> None:
-    spool = open_spool(tmp_path)
-    spool.append(EPOCH, records(1, 1), stream=DURABLE)
-
-    def run(say: Callable[[object], None]) -> None:
-        spool.abandon_after_fork()
-        say([name for name in _open_files() if name.startswith(str(tmp_path))])
-        try:
-            spool.append(EPOCH, records(2, 2), stream=DURABLE)
-        except SpoolFailed:
-            say("refused")
-
-    with forked(run) as child:
-        assert child.lines() == ["[]", "refused"]
-    spool.append(EPOCH, records(2, 2), stream=DURABLE)
-
-    assert numbers(spool) == [1, 2]
-    assert any(name.startswith(str(tmp_path)) for name in _open_files())
-
-
-def _open_files() -> list[str]:
-    names: list[str] = []
-    for path in Path("/proc/self/fd").iterdir():
-        try:
-            names.append(str(path.readlink()))
-        except OSError:  # the descriptor of this very listing
-            continue
-    return names
-
-
-def test_mutated_segment_files_never_stop_the_spool(tmp_path: Path) -> None:
-    chance = random.Random(random.getrandbits(32))
-    spool = open_spool(tmp_path / "whole")
-    spool.append(EPOCH, records(1, 5), stream=DURABLE)
-    spool.close()
-    (file,) = segment_files(tmp_path / "whole")
-    original = file.read_bytes()
-    genuine = set(records(1, 5))
-
-    for number in range(examples(2_000)):
-        directory = tmp_path / str(number)
-        directory.mkdir()
-        data = bytearray(original)
-        for _ in range(chance.randrange(1, 4)):
-            position = chance.randrange(len(data))
-            data[position : position + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
-        (directory / file.name).write_bytes(data)
-        opened = open_spool(directory)
-        assert {one for epoch in opened.epochs() for one in opened.read(epoch, 0, 99)} <= genuine
-        assert opened.bad_files or opened.torn_records or data == original or opened.epochs()
-        opened.close()
-        shutil.rmtree(directory)
