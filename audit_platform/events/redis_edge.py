@@ -3,9 +3,10 @@
 Not here: commands (`events/stream.py` appends, reads and acknowledges; `events/backlog.py` looks).
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,6 +14,10 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from audit_platform.errors import GroupMissing, QueueError, QueueFull, QueueUnavailable
+
+# What the library puts before the server's words when a command failed in a pipeline: without
+# them MISCONF from XADD or HSET looked like a command that nobody knows (seen with a full disk).
+_OF_PIPELINE: Final = re.compile(r"^Command # \d+ \(.*?\) of pipeline caused error: ", re.DOTALL)
 
 Reply = Any
 """What redis-py returns; its own types join the synchronous and the asynchronous client."""
@@ -84,7 +89,7 @@ def translated() -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
         raise QueueUnavailable from exc
     except redis.ResponseError as exc:
-        text = str(exc)
+        text = _OF_PIPELINE.sub("", str(exc))
         # The library cuts a code that it knows off the text and keeps it apart.
         code = exc.status_code or text.partition(" ")[0]
         if code == "NOGROUP" or "UNBLOCKED" in text:

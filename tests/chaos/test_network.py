@@ -162,7 +162,7 @@ def test_a_half_open_database_is_noticed_and_replaced(
     detected_s = seconds_until(lambda: to_postgres.counters.accepted > accepted)
     to_postgres.heal()
     running.result(timeout=60)
-    faulty.drain(run_id="run-2", dead_run_id="run-1")
+    faulty.drain(run_id="run-2")
 
     assert to_postgres.counters.stalled_chunks >= 1
     assert detected_s < 20
@@ -264,7 +264,7 @@ def test_resets_at_random_times_let_the_drain_progress(
     for thread in threads:
         thread.join()
     running.result(timeout=60)
-    faulty.drain(run_id="run-2", dead_run_id="run-1")
+    faulty.drain(run_id="run-2")
 
     assert to_redis.counters.reset >= 1
     assert to_postgres.counters.reset >= 1
@@ -334,7 +334,7 @@ def test_a_toggled_link_bounds_reconnects(faulty: Shard, to_redis: FaultProxy) -
     stop.set()
     producing.join()
     running.result(timeout=60)
-    faulty.drain(run_id="run-2", dead_run_id="run-1")
+    faulty.drain(run_id="run-2")
 
     assert to_redis.counters.refused == rounds
     # Two edges, and a back-off that doubles from 0.1 s: never a busy loop.

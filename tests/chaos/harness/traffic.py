@@ -89,10 +89,15 @@ def started(
     return thread
 
 
-def seconds_until(condition: Callable[[], bool], *, deadline_s: float = 60) -> float:
+def seconds_until(
+    condition: Callable[[], bool],
+    *,
+    deadline_s: float = 60,
+    otherwise: Callable[[], str] = lambda: "the condition did not come true in time",
+) -> float:
     """Poll until the condition holds; returns how long it took."""
     begin_s, pause = time.monotonic(), threading.Event()
     while not condition():
-        assert time.monotonic() - begin_s < deadline_s, "the condition did not come true in time"
+        assert time.monotonic() - begin_s < deadline_s, otherwise()
         pause.wait(0.02)
     return time.monotonic() - begin_s
