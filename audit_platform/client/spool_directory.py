@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from audit_platform.client.index_file import remove_index
 from audit_platform.client.private_files import make_directory, set_aside
 from audit_platform.client.spool_segment import NotASegment, Segment
 
@@ -43,6 +44,7 @@ def _load(path: Path, found: Found) -> None:
     except NotASegment:
         found.bad_files += 1
         set_aside(path)
+        remove_index(path)
         logger.warning("%s is no spool segment; it was set aside as .bad", path)
         return
     except OSError as exc:

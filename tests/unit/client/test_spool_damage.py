@@ -86,9 +86,11 @@ def test_foreign_file_is_set_aside_and_counted(
     tmp_path: Path, name: str, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / name).write_bytes(content)
+    (tmp_path / name).with_suffix(".idx").write_bytes(b"the index of another one")
     (tmp_path / f"{name}.bad").write_bytes(b"an earlier one")
 
     spool = open_spool(tmp_path)
+    assert not list(tmp_path.glob("*.idx"))
     spool.append(7, records(1, 1), stream=DURABLE)
 
     assert spool.bad_files == 1
