@@ -58,6 +58,8 @@ class PolicyCounts:
         self._pairs: set[tuple[str, str]] = set()
         self.has_news = False
         """Whether `take_news` would give something."""
+        self.on_news: Callable[[], None] | None = None
+        """Called when there is something again; once until it is taken."""
 
     def add(self, source: str, action: str, omission: Omission) -> None:
         """Count one call."""
@@ -68,7 +70,9 @@ class PolicyCounts:
                 key = self._take_place(key)
                 known = self._counts.get(key, 0)
             self._counts[key] = known + 1
-            self.has_news = True
+            is_first, self.has_news = not self.has_news, True
+        if is_first and self.on_news is not None:
+            self.on_news()
 
     def _take_place(self, key: _Count) -> _Count:
         source, action, omission = key

@@ -182,6 +182,19 @@ def test_news_are_present_totals_and_given_once(tmp_path: Path) -> None:
     assert book.counts.take_news() == [("web", "page.view", "dropped", 2)]
 
 
+def test_news_are_announced_once_until_they_are_taken() -> None:
+    counts, heard = PolicyCounts(), list[str]()
+    counts.on_news = lambda: heard.append("news")
+
+    for _ in range(3):
+        counts.add("web", "page.view", Omission.DROPPED)
+    assert heard == ["news"]
+    counts.take_news()
+    counts.add("web", "page.view", Omission.DROPPED)
+
+    assert heard == ["news", "news"]
+
+
 def test_without_a_file_there_is_no_book(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(DROP_VIEWS)
