@@ -2,7 +2,7 @@
 
 Here: gather, judge, report. Not here: the judgement (`sensors/decision.py`). The launcher has no
 health check: when a host or the code server dies together with a run, that run stays STARTED. It
-stops nobody, because `decide` ignores it, but it holds one of two queue slots of its shard.
+stops nobody, because `decide` ignores it, but it looks alive and counts among the runs in progress.
 """
 
 import json

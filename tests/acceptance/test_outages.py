@@ -95,6 +95,32 @@ def test_a_killed_ingest_run_loses_nothing_and_is_replaced_in_time(stack: Stack)
     assert report.dropped == 0
 
 
+def test_a_run_killed_with_its_code_server_is_replaced_in_time(stack: Stack) -> None:
+    """Nobody is left to tell Dagster, where the run stays started, and its lease has time left."""
+    with loaded(stack.data_dir, rate=100) as load:
+        wait_until_flowing(stack, load)
+        before = stack.send(action="acceptance.before_both")
+        killed_run = eventually(lambda: stack.storing_run(before), within_s=30, what="its run")
+        server, *runs = stack.server_processes("code-server")
+
+        signal_all([server, *runs], signal.SIGKILL)
+        after = stack.send(action="acceptance.after_both")
+        next_run = eventually(
+            lambda: stack.storing_run(after), within_s=NEXT_RUN_S, what="the next run"
+        )
+        report = load.end()
+
+    assert runs, "no run was killed"
+    assert next_run != killed_run
+    assert stack.api.run(killed_run).status == "STARTED", "Dagster was told, so this proves nothing"
+    expect_all_stored_once(stack, load, report)
+    eventually(
+        lambda: all(status == "LOADED" for status, _ in stack.api.locations().values()),
+        within_s=60,
+        what="the code location, for the tests that follow",
+    )
+
+
 def test_after_postgresql_was_away_everything_is_stored(stack: Stack) -> None:
     with loaded(stack.data_dir, rate=200) as load:
         wait_until_flowing(stack, load)
