@@ -7,7 +7,15 @@ Each figure is compared with the committed run before it. A full run replaces th
 import argparse
 from collections.abc import Callable
 
-from benchmarks import dagster_storage, drain_rate, idle_start, latency, log_call, recovery
+from benchmarks import (
+    dagster_storage,
+    drain_rate,
+    idle_start,
+    latency,
+    log_call,
+    recovery,
+    redis_bounded,
+)
 from benchmarks.document import write_document
 from benchmarks.figures import Figure, print_figures, read_last, write_result
 from benchmarks.ratios import ratios_of
@@ -44,6 +52,12 @@ def _measure_recovery(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one tab
     return recovery.measure(kills=5)
 
 
+def _measure_bounded(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    if is_quick:
+        return redis_bounded.measure(seconds=12, maxmemory_bytes=16 << 20)
+    return redis_bounded.measure(seconds=120)
+
+
 BENCHMARKS: dict[str, Measure] = {
     drain_rate.NAME: _measure_drain,
     latency.NAME: _measure_latency,
@@ -51,6 +65,7 @@ BENCHMARKS: dict[str, Measure] = {
     recovery.NAME: _measure_recovery,
     log_call.NAME: _measure_call,
     dagster_storage.NAME: _measure_storage,
+    redis_bounded.NAME: _measure_bounded,
 }
 
 

@@ -31,7 +31,7 @@ KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 DATABASE = "audit"
 EMPTY = (
     b"truncate audit.event, audit.event_late, audit.dead_letter, audit.ingest_batch, "
-    b"audit.ingest_range, audit.producer_progress"
+    b"audit.ingest_range, audit.producer_epoch, audit.producer_numbers"
 )
 
 
@@ -62,7 +62,8 @@ def running_stack(**overrides: object) -> Iterator[Stack]:
     directory = Path(tempfile.mkdtemp(prefix="audit-bench-"))
     directory.chmod(0o711)  # PostgreSQL runs as another user when root benchmarks
     config = PostgresConfig(data_dir=directory, port=any_free_port(), password=new_password())
-    database, queue = PostgresServer(config), _redis(directory)
+    memory = overrides.get("redis_maxmemory_bytes", 2 << 30)
+    database, queue = PostgresServer(config), _redis(directory, int(str(memory)))
     try:
         database.start()
         queue.start()
@@ -74,13 +75,13 @@ def running_stack(**overrides: object) -> Iterator[Stack]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _redis(directory: Path) -> RedisServer:
+def _redis(directory: Path, maxmemory_bytes: int) -> RedisServer:
     return RedisServer(
         RedisConfig(
             data_dir=directory / "redis",
             port=any_free_port(),
             passwords=redis.new_passwords(),
-            maxmemory_bytes=2 << 30,
+            maxmemory_bytes=maxmemory_bytes,
         )
     )
 
