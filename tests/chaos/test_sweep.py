@@ -14,12 +14,13 @@ from tests.chaos.harness.oracle import Verdict
 from tests.chaos.harness.report import percentile, publish, result_of
 from tests.chaos.harness.sweep import Pace, sweep
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(amount(240, 1_200))]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(amount(400, 1_500))]
 
 PACE = amount(Pace(kills=20, pause_s=0.7), Pace(kills=180, pause_s=1.3))
 RATE = amount(120.0, 160.0)
 ACCEPTED = amount(1_000, 100_000)
-RECOVERY_P95_S = 30.0
+# Goal R4 holds on the machine of a release; a shared one is slower.
+RECOVERY_P95_S = amount(90.0, 30.0)
 
 
 def test_random_kills_lose_nothing_and_store_nothing_twice() -> None:
@@ -27,7 +28,7 @@ def test_random_kills_lose_nothing_and_store_nothing_twice() -> None:
     print(f"start number {seed}")  # noqa: T201 - repeats this run
     with fast_stack(seed=seed, rate=RATE) as stack:
         kills = sweep(stack, PACE)
-        has_recovered = stack.recoveries.wait_until_all(within_s=60)
+        has_recovered = stack.recoveries.wait_until_all(within_s=120)
         verdict = stack.settle(within_s=90)
         seen = stack.reader.stop()
         publish(

@@ -19,8 +19,8 @@ from audit_platform.crash_points import CRASH_POINTS
 from tests.chaos.harness.fast_stack import FastStack
 from tests.chaos.harness.kept import Kept
 
-END_S: Final = 15.0
-POINT_S: Final = 3.0
+END_S: Final = 30.0
+POINT_S: Final = 10.0
 SHORT_FREEZE_S: Final = 1.0
 # Longer than the lease of the fast stack (5 s): the frozen run wakes up as a zombie.
 LONG_FREEZE_S: Final = 7.0

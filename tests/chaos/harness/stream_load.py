@@ -35,7 +35,8 @@ class StreamLoad:
     def stop(self) -> History:
         """End; returns what was accepted."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         return of_events(self.accepted, durability="standard")
 
     def history(self, accepted: list[str]) -> History:
