@@ -44,10 +44,9 @@ from audit.ingest_batch
 _RANGES: Final = b"""
 with u as (
   select producer_id, epoch, kind, r from audit.ingest_range
-  union all select producer_id, epoch, 'got', got from audit.producer_progress
-  union all select producer_id, epoch, 'declared', declared from audit.producer_progress
+  union all select producer_id, epoch, kind, r from audit.producer_numbers
   union all select producer_id, epoch, 'end', int8multirange(int8range(end_seq, end_seq, '[]'))
-  from audit.producer_progress where end_seq is not null)
+  from audit.producer_epoch where end_seq is not null)
 select producer_id, epoch, kind, lower(x), upper(x) from u, unnest(r) as x
 """
 
