@@ -50,14 +50,13 @@ class Watermark:
         """Name of its field in the hash of the shard."""
         return f"{self.producer_id}:{self.epoch}"
 
-    def value(self, *, at_ms: int, database: str) -> str:
-        """Write it as producers read it; `database` as `read_identity` gives it."""
+    def value(self, *, at_ms: int) -> str:
+        """Write it as producers read it."""
         parts = {
             "watermark": self.watermark,
             "max": self.max_seq,
             "gaps": self.gaps,
             "at_ms": at_ms,
-            "db": database,
         }
         return json.dumps(parts, separators=(",", ":"))
 
@@ -100,10 +99,7 @@ def _watermark(
 
 
 def read_identity(connection: Connection) -> str:
-    """Name the server and its history: another name after a recovery to an earlier point in time.
-
-    A value published under another name may confirm numbers that the recovery took back.
-    """
+    """Name the server and its history: another name after a recovery to an earlier point."""
     with translated():
         row = connection.execute(load_queries("events")["read_identity"]).fetchone()
     return str(row[0]) if row else ""

@@ -30,10 +30,16 @@ def arrived(
 ) -> None:
     """Write a folded account that was last heard of some time ago."""
     admin.execute(
-        "insert into audit.producer_progress (producer_id, epoch, got, declared, updated_at)"
-        " values (17, %s, %s, %s, %s)",
+        "insert into audit.producer_epoch (producer_id, epoch, known, updated_at)"
+        " values (17, %s, %s::int8multirange + %s::int8multirange, %s)",
         [epoch, got, declared, datetime.now(UTC) - age],
     )
+    for kind, numbers in (("got", got), ("declared", declared)):
+        admin.execute(
+            "insert into audit.producer_numbers (producer_id, epoch, kind, part, r)"
+            " values (17, %s, %s, 0, %s)",
+            [epoch, kind, numbers],
+        )
 
 
 def check(location: dg.Definitions, instance: dg.DagsterInstance) -> dg.AssetCheckEvaluation:

@@ -40,7 +40,8 @@ with parts as (
         epoch,
         reason,
         r
-    from audit.producer_declared
+    from audit.producer_numbers
+    where kind = 'declared'
     union all
     select
         producer_id,

@@ -113,9 +113,10 @@ def test_a_deleted_ledger_is_found_both_ways(shard: Shard) -> None:
     add(shard, range(1, 4), epoch=EPOCH + 1)
     shard.drain()
     shard.sql.execute(
-        b"update audit.producer_progress set got = got - '{[5,8)}' where epoch = 4242"
+        b"update audit.producer_numbers set r = r - '{[5,8)}' where epoch = 4242"
     )
-    shard.sql.execute(b"delete from audit.producer_progress where epoch = 4243")
+    for table in ("producer_epoch", "producer_numbers"):
+        shard.sql.execute(f"delete from audit.{table} where epoch = 4243".encode())
 
     found = read(shard, is_verified=True)
 
@@ -148,7 +149,7 @@ def test_a_gap_settles_after_a_quarter_of_an_hour(shard: Shard) -> None:
     young = account(read(shard))
     columns = ("updated_at", "older_at", "newer_at")
     aged = ", ".join(f"{name} = {name} - interval '16 min'" for name in columns)
-    shard.sql.execute(f"update audit.producer_progress set {aged}".encode())
+    shard.sql.execute(f"update audit.producer_epoch set {aged}".encode())
 
     old = account(read(shard))
 

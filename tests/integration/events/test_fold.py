@@ -149,7 +149,7 @@ def test_an_idle_epoch_has_settled_and_a_busy_one_up_to_an_older_note(
     def age(minutes: int) -> None:
         columns = ("updated_at", "older_at", "newer_at")
         aged = ", ".join(f"{name} = {name} - interval '{minutes} min'" for name in columns)
-        shard.sql.execute(f"update audit.producer_progress set {aged}".encode())
+        shard.sql.execute(f"update audit.producer_epoch set {aged}".encode())
 
     seen: list[int] = []
     for number in (10, 20, 30, 40):
@@ -203,8 +203,9 @@ _STEPS = st.lists(
 def test_any_interleaving_of_ranges_and_folds_equals_sets(
     writer: Connection, shard: Shard, steps: list[tuple[str, int, int]]
 ) -> None:
-    shard.sql.execute(b"truncate audit.ingest_range, audit.producer_progress")
-    shard.sql.execute(b"truncate audit.producer_declared")
+    shard.sql.execute(
+        b"truncate audit.ingest_range, audit.producer_epoch, audit.producer_numbers"
+    )
     model = Model()
     for kind, first, width in steps:
         if kind == "fold":

@@ -224,7 +224,9 @@ def test_declared_numbers_are_kept_by_reason(writer: Writer, shard: Shard) -> No
     )
     shard.sql.execute(b"select audit.fold_ranges()")
 
-    found = shard.rows("select reason, r::text from audit.producer_declared order by reason")
+    found = shard.rows(
+        "select reason, r::text from audit.producer_numbers where kind = 'declared' order by reason"
+    )
 
     assert found == [("shed", "{[1,3),[9,11)}"), ("spool_full", "{[3,4),[5,6)}")]
 

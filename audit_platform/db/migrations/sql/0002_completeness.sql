@@ -21,39 +21,59 @@ comment on column audit.ingest_range.kind is
 comment on column audit.ingest_range.reason is
   'Why declared numbers were dropped; clean or unclean for an end';
 
-alter table audit.producer_progress
-  add column late int8multirange not null default '{}',
-  add column dead int8multirange not null default '{}',
+-- A run that sheds every other number makes a range of each: one row of them all would be written
+-- again with every fold. So numbers go in parts, and the few ranges that producers ask for apart.
+create table audit.producer_numbers (
+  producer_id int not null,
+  epoch bigint not null,
+  kind text not null,
+  reason text not null default '',
+  part bigint not null,
+  r int8multirange not null,
+  primary key (producer_id, epoch, kind, reason, part),
+  constraint producer_numbers_kind check (kind in ('got', 'late', 'dead', 'declared'))
+);
+comment on table audit.producer_numbers is
+  'Folded ingest_range: numbers of each run of a producer by fate, in parts';
+comment on column audit.producer_numbers.producer_id is 'Producer';
+comment on column audit.producer_numbers.epoch is 'Run of the producer process';
+comment on column audit.producer_numbers.kind is
+  'got: arrived; late, dead: arrived and set aside; declared: dropped and said so';
+comment on column audit.producer_numbers.reason is 'Why declared numbers were dropped, else empty';
+comment on column audit.producer_numbers.part is
+  'First number of a range, divided by 32,768; a range lies whole in the part it begins in';
+comment on column audit.producer_numbers.r is 'The numbers';
+
+insert into audit.producer_numbers (producer_id, epoch, kind, part, r)
+select p.producer_id, p.epoch, k.kind, lower(x) / 32768, range_agg(x)
+from audit.producer_progress as p
+cross join lateral (values ('got', p.got), ('declared', p.declared)) as k (kind, r)
+cross join lateral unnest(k.r) as x
+group by p.producer_id, p.epoch, k.kind, lower(x) / 32768;
+
+alter table audit.producer_progress rename to producer_epoch;
+alter table audit.producer_epoch rename constraint producer_progress_pkey to producer_epoch_pkey;
+alter table audit.producer_epoch
+  add column known int8multirange not null default '{}',
   add column is_unclean boolean,
   add column older_seq bigint not null default 0,
   add column older_at timestamptz,
   add column newer_seq bigint not null default 0,
   add column newer_at timestamptz;
-comment on column audit.producer_progress.late is 'Numbers that arrived and went to audit.event_late';
-comment on column audit.producer_progress.dead is
-  'Numbers that arrived and went to audit.dead_letter';
-comment on column audit.producer_progress.is_unclean is
+update audit.producer_epoch set known = got + declared;
+alter table audit.producer_epoch drop column got, drop column declared;
+comment on table audit.producer_epoch is
+  'Folded ingest_range: one row per run of a producer, with what its process asks for';
+comment on column audit.producer_epoch.known is
+  'Numbers that arrived or were declared: few ranges, however the two alternate';
+comment on column audit.producer_epoch.is_unclean is
   'Whether the last number was read after a crash and may be too low; null while the epoch is open';
-comment on column audit.producer_progress.older_seq is
+comment on column audit.producer_epoch.older_seq is
   'Highest number known at older_at: a gap below it is older than that';
-comment on column audit.producer_progress.older_at is 'At least 15 minutes before newer_at';
-comment on column audit.producer_progress.newer_seq is 'Highest number known at newer_at';
-comment on column audit.producer_progress.newer_at is
+comment on column audit.producer_epoch.older_at is 'At least 15 minutes before newer_at';
+comment on column audit.producer_epoch.newer_seq is 'Highest number known at newer_at';
+comment on column audit.producer_epoch.newer_at is
   'Moment of the newest such note, taken every 15 minutes at most';
-
-create table audit.producer_declared (
-  producer_id int not null,
-  epoch bigint not null,
-  reason text not null,
-  r int8multirange not null,
-  primary key (producer_id, epoch, reason)
-);
-comment on table audit.producer_declared is
-  'Folded declarations by reason: numbers that a producer gave and then dropped';
-comment on column audit.producer_declared.producer_id is 'Producer';
-comment on column audit.producer_declared.epoch is 'Run of the producer process';
-comment on column audit.producer_declared.reason is 'Reason as the producer names it';
-comment on column audit.producer_declared.r is 'The numbers';
 
 create table audit.producer_sampled (
   producer_id int not null,
@@ -87,27 +107,61 @@ comment on column audit.producer_name.producer_id is 'Producer';
 comment on column audit.producer_name.name is 'Name and slot, as the producer says';
 comment on column audit.producer_name.seen_at is 'Last report';
 
+-- The parts together. For the owner: people and checks.
+create view audit.producer_progress as
+select
+  e.producer_id,
+  e.epoch,
+  coalesce(n.got, '{}') as got,
+  coalesce(n.late, '{}') as late,
+  coalesce(n.dead, '{}') as dead,
+  coalesce(n.declared, '{}') as declared,
+  e.end_seq,
+  e.is_unclean,
+  e.updated_at
+from audit.producer_epoch as e
+cross join lateral (
+  select
+    range_agg(p.r) filter (where p.kind = 'got') as got,
+    range_agg(p.r) filter (where p.kind = 'late') as late,
+    range_agg(p.r) filter (where p.kind = 'dead') as dead,
+    range_agg(p.r) filter (where p.kind = 'declared') as declared
+  from audit.producer_numbers as p
+  where p.producer_id = e.producer_id and p.epoch = e.epoch
+) as n;
+comment on view audit.producer_progress is
+  'Folded numbers of each run of a producer, their parts put together; owner only';
+comment on column audit.producer_progress.producer_id is 'Producer';
+comment on column audit.producer_progress.epoch is 'Run of the producer process';
+comment on column audit.producer_progress.got is 'Numbers that arrived';
+comment on column audit.producer_progress.late is 'Numbers that arrived and went to audit.event_late';
+comment on column audit.producer_progress.dead is
+  'Numbers that arrived and went to audit.dead_letter';
+comment on column audit.producer_progress.declared is 'Numbers dropped and declared';
+comment on column audit.producer_progress.end_seq is 'Last number of the epoch, once known';
+comment on column audit.producer_progress.is_unclean is
+  'Whether the last number may be too low, after a crash; null while the epoch is open';
+comment on column audit.producer_progress.updated_at is 'Last fold';
+
 -- Folded and not yet folded, as one relation. For the owner: people and checks.
 create view audit.producer_ledger as
 with parts as (
   select producer_id, epoch, kind, reason, r, null::timestamptz as folded_at
   from audit.ingest_range
   union all
-  select p.producer_id, p.epoch, k.kind, k.reason, k.r, p.updated_at
-  from audit.producer_progress as p
-  cross join lateral (values
-    ('got', null, p.got),
-    ('late', null, p.late),
-    ('dead', null, p.dead),
-    ('declared', null, p.declared),
-    (
-      'end', case when p.is_unclean then 'unclean' else 'clean' end,
-      case
-        when p.end_seq is not null then int8multirange(int8range(p.end_seq, p.end_seq, '[]'))
-      end
-    )
-  ) as k (kind, reason, r)
-  where k.r is not null
+  select p.producer_id, p.epoch, p.kind, p.reason, p.r, e.updated_at
+  from audit.producer_numbers as p
+  inner join audit.producer_epoch as e on p.producer_id = e.producer_id and p.epoch = e.epoch
+  union all
+  select
+    producer_id,
+    epoch,
+    'end',
+    case when is_unclean then 'unclean' else 'clean' end,
+    int8multirange(int8range(end_seq, end_seq, '[]')),
+    updated_at
+  from audit.producer_epoch
+  where end_seq is not null
 ),
 
 merged as (
@@ -145,7 +199,7 @@ select
     else coalesce(p.older_seq, 0)
   end as settled_seq
 from merged as m
-left join audit.producer_progress as p on m.producer_id = p.producer_id and m.epoch = p.epoch;
+left join audit.producer_epoch as p on m.producer_id = p.producer_id and m.epoch = p.epoch;
 comment on view audit.producer_ledger is
   'What became of the numbers of each run of a producer; owner only';
 comment on column audit.producer_ledger.producer_id is 'Producer';
@@ -178,25 +232,29 @@ begin
     delete from audit.ingest_range
     returning producer_id, epoch, kind, reason, r
   ),
-  reasons as (
-    insert into audit.producer_declared as d (producer_id, epoch, reason, r)
-    select producer_id, epoch, coalesce(reason, 'unknown'), range_agg(r)
-    from moved
-    where kind = 'declared'
-    group by producer_id, epoch, coalesce(reason, 'unknown')
-    on conflict (producer_id, epoch, reason) do update set r = d.r + excluded.r
+  parts as (
+    insert into audit.producer_numbers as n (producer_id, epoch, kind, reason, part, r)
+    select
+      m.producer_id,
+      m.epoch,
+      m.kind,
+      case when m.kind = 'declared' then coalesce(m.reason, 'unknown') else '' end as why,
+      lower(x) / 32768 as part_no,
+      range_agg(x)
+    from moved as m
+    cross join lateral unnest(m.r) as x
+    where m.kind <> 'end'
+    group by m.producer_id, m.epoch, m.kind, why, part_no
+    on conflict (producer_id, epoch, kind, reason, part) do update set r = n.r + excluded.r
   ),
   progress as (
-    insert into audit.producer_progress as p (
-      producer_id, epoch, got, late, dead, declared, end_seq, is_unclean, newer_seq, newer_at
+    insert into audit.producer_epoch as p (
+      producer_id, epoch, known, end_seq, is_unclean, newer_seq, newer_at
     )
     select
       producer_id,
       epoch,
-      coalesce(range_agg(r) filter (where kind = 'got'), '{}'),
-      coalesce(range_agg(r) filter (where kind = 'late'), '{}'),
-      coalesce(range_agg(r) filter (where kind = 'dead'), '{}'),
-      coalesce(range_agg(r) filter (where kind = 'declared'), '{}'),
+      coalesce(range_agg(r) filter (where kind in ('got', 'declared')), '{}'),
       max(upper(r) - 1) filter (where kind = 'end'),
       bool_or(coalesce(reason, 'clean') = 'unclean') filter (where kind = 'end'),
       max(upper(r)) - 1,
@@ -204,10 +262,7 @@ begin
     from moved
     group by producer_id, epoch
     on conflict (producer_id, epoch) do update set
-      got = p.got + excluded.got,
-      late = p.late + excluded.late,
-      dead = p.dead + excluded.dead,
-      declared = p.declared + excluded.declared,
+      known = p.known + excluded.known,
       end_seq = greatest(p.end_seq, excluded.end_seq),
       is_unclean = case
         when excluded.is_unclean is null then p.is_unclean
@@ -218,9 +273,8 @@ begin
       older_at = case when p.newer_at < now() - interval '15 minutes'
         then p.newer_at else p.older_at end,
       newer_seq = case when p.newer_at < now() - interval '15 minutes' or p.newer_at is null
-        then greatest(
-          upper(p.got) - 1, upper(p.declared) - 1, p.end_seq, excluded.newer_seq
-        ) else p.newer_seq end,
+        then greatest(upper(p.known) - 1, p.end_seq, excluded.newer_seq)
+        else p.newer_seq end,
       newer_at = case when p.newer_at < now() - interval '15 minutes' or p.newer_at is null
         then now() else p.newer_at end,
       updated_at = now()
@@ -229,7 +283,7 @@ begin
   return folded;
 end $$;
 comment on function audit.fold_ranges() is
-  'Moves audit.ingest_range into audit.producer_progress and producer_declared; null while another session does';
+  'Moves audit.ingest_range into audit.producer_epoch and producer_numbers; null while another session does';
 
 create function audit.read_watermarks(producer_ids int[], epochs bigint[], gap_limit int)
 returns table (
@@ -251,9 +305,9 @@ set search_path = pg_catalog, pg_temp as $$
     union all
     select p.producer_id, p.epoch, k.is_end, k.r
     from asked as a
-    inner join audit.producer_progress as p on a.producer_id = p.producer_id and a.epoch = p.epoch
+    inner join audit.producer_epoch as p on a.producer_id = p.producer_id and a.epoch = p.epoch
     cross join lateral (values
-      (false, p.got + p.declared),
+      (false, p.known),
       (true, case
         when p.end_seq is not null then int8multirange(int8range(p.end_seq, p.end_seq, '[]'))
       end)
@@ -302,10 +356,10 @@ set search_path = pg_catalog, pg_temp as $$
     from audit.ingest_range as r
     union all
     select p.producer_id, p.epoch, p.updated_at
-    from audit.producer_progress as p
+    from audit.producer_epoch as p
     -- Counted from the newest row, not from now: after a recovery to an earlier point in time
     -- exactly the last producers of that time must learn what is missing.
-    where p.updated_at >= (select max(n.updated_at) from audit.producer_progress as n) - longest
+    where p.updated_at >= (select max(n.updated_at) from audit.producer_epoch as n) - longest
   ) as u
   group by u.producer_id, u.epoch
   order by max(u.seen_at) desc
@@ -355,6 +409,6 @@ audit.note_sampled(int[], bigint[], text[], text[], text[], bigint[]) to audit_w
 grant execute on function audit.note_producer_names(int[], text[]) to audit_writer;
 
 -- serves "the producers of the last hour" when a drain run begins
-create index producer_progress_updated on audit.producer_progress (updated_at);
+create index producer_epoch_updated on audit.producer_epoch (updated_at);
 
 reset role;
