@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from audit_platform.client import AuditClient, Durability
+from audit_platform.db.pool import connected
 from audit_platform.errors import AuditPlatformError
+from audit_platform.events.completeness import read_completeness
 from audit_platform.events.drain import run_drain
 from tests.chaos.harness.traffic import seconds_until
 from tests.integration.events.shard import Shard
@@ -46,8 +48,15 @@ class Producer:
         while not stop.wait(pause_s):
             self.log(1)
 
-    def check(self, shard: Shard, *, within_s: float = 60) -> float:
+    def check(
+        self, shard: Shard, *, within_s: float = 60, missing: tuple[tuple[int, int], ...] = ()
+    ) -> float:
         """Wait until everything accepted is stored; then lost 0, unexpected 0, duplicated 0.
+
+        Args:
+            shard: Where to look.
+            within_s: Longest wait.
+            missing: The gaps that the completeness report has to name, and no others.
 
         Returns:
             Seconds that it took.
@@ -63,7 +72,22 @@ class Producer:
         stored = numbers(shard)
         assert set(stored) == self.accepted
         assert len(stored) == len(self.accepted)
+        # Ends and reports of the producer itself follow its events.
+        seconds_until(
+            lambda: gaps(shard) == missing,
+            deadline_s=within_s,
+            otherwise=lambda: f"gaps {gaps(shard)} instead of {missing}",
+        )
         return seconds
+
+
+def gaps(shard: Shard) -> tuple[tuple[int, int], ...]:
+    """Missing numbers as the completeness report names them, over all producers."""
+    url = shard.settings.database_url_of("maint")
+    with connected(url, application="tests", role="audit_owner") as connection:
+        report = read_completeness(connection, is_verified=True)
+    assert not any(one.check and one.check.without_row for one in report.accounts)
+    return tuple(range_ for account in report.accounts for range_ in account.missing)
 
 
 def numbers(shard: Shard) -> list[str]:
