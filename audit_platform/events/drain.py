@@ -74,8 +74,13 @@ def run_drain(
             return DrainSummary(ended_because=taken, seconds=0.0)
         stack.enter_context(_released(session, taken))
         consumer, intake = _reading_edges(settings, shard, stack)
-        stack.enter_context(_shard_status(settings, consumer, intake, stack))
         run = RunState(lifetime_s=settings.drain_lifetime_s, stop=stop)
+
+        def obey(level: int) -> None:
+            intake.obey(level)
+            run.note_level(level)
+
+        stack.enter_context(_shard_status(settings, consumer, obey, stack))
         return_path = ReturnPath(
             connection=session.connection,
             tell=consumer.tell,
@@ -199,7 +204,7 @@ def _reading_edges(settings: Settings, shard: int, stack: ExitStack) -> tuple[Co
 
 
 def _shard_status(
-    settings: Settings, consumer: Consumer, intake: Intake, stack: ExitStack
+    settings: Settings, consumer: Consumer, obey: Callable[[int], None], stack: ExitStack
 ) -> ShardStatus:
     # The consumer's Redis user has no INFO.
     inspector = stack.enter_context(
@@ -216,7 +221,7 @@ def _shard_status(
             return MemoryUse(used_bytes=0, limit_bytes=0)
 
     gauge = LoadGauge(oldest_ms=consumer.oldest_ms, memory=memory, clock_ms=_now_ms)
-    return ShardStatus(consumer, gauge, obey=intake.obey, clock_ms=_now_ms)
+    return ShardStatus(consumer, gauge, obey=obey, clock_ms=_now_ms)
 
 
 def _now_ms() -> int:

@@ -10,6 +10,7 @@ Source: delivery design, section 6 (group at 0, no MAXLEN) and section 9, row 10
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -28,7 +29,7 @@ from audit_platform.events.stream import GROUP, create_group
 
 SILENT_MS: Final = 7 * 86_400_000
 """A producer silent for so long has closed; if not, its next batch publishes its field again."""
-STATUS_FIELD: Final = "shard"
+_PRODUCER_FIELD: Final = re.compile(r"\d+:\d+")
 _FIELDS_AT_ONCE: Final = 500
 _MOST_LOST: Final = 10_000
 _LAST_SEQUENCE: Final = (1 << 64) - 1
@@ -155,8 +156,9 @@ class Janitor(Edge):
                 reply: Reply = self._redis.hscan(key, max(cursor, 0), count=_FIELDS_AT_ONCE)
             cursor, page = int(reply[0]), cast("dict[bytes, bytes]", reply[1])
             for name, value in page.items():
-                if text_of(name) != STATUS_FIELD and is_silent(value, now_ms):
-                    yield text_of(name)
+                field = text_of(name)
+                if _PRODUCER_FIELD.fullmatch(field) and is_silent(value, now_ms):
+                    yield field
 
 
 def first_needed(first_pending: str | None, last_delivered: str) -> str:

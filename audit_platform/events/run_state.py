@@ -27,6 +27,7 @@ class RunState:
         self._started_s = time.monotonic()
         self._lock = Lock()
         self._tally = Tally(now_s=self._started_s)
+        self._level = 0
         self._ended_because: EndReason | None = None
         self._failure: BaseException | None = None
 
@@ -77,10 +78,16 @@ class RunState:
         """Length of the present window."""
         return self._tally.seconds_since_report(time.monotonic())
 
-    def report(self, *, backlog: int) -> DrainReport:
-        """Close the present window and begin the next."""
+    def note_level(self, level: int) -> None:
+        """Take note of an overload level that was measured."""
         with self._lock:
-            return self._tally.report(now_s=time.monotonic(), backlog=backlog)
+            self._level = max(self._level, level)
+
+    def report(self, *, backlog: int) -> DrainReport:
+        """Close the present window and begin the next; its level is the highest in it."""
+        with self._lock:
+            level, self._level = self._level, 0
+            return self._tally.report(now_s=time.monotonic(), backlog=backlog, level=level)
 
     def summary(self, *, ended_because: EndReason) -> DrainSummary:
         """Give the totals of the run."""

@@ -177,7 +177,11 @@ def test_fields_of_silent_producers_are_removed_and_no_others(
     key = watermark_key(settings.key_prefix, 0)
     old_ms = NOW_MS - SILENT_MS - 1
     fields = {f"{number}:1": json.dumps({"at_ms": old_ms}) for number in range(1_200)}
-    kept = {"5000:1": json.dumps({"at_ms": NOW_MS - SILENT_MS}), "shard": '{"at_ms":0}'}
+    kept = {
+        "5000:1": json.dumps({"at_ms": NOW_MS - SILENT_MS}),
+        "shard": '{"at_ms":0}',
+        "database": "7/1",
+    }
     shard.redis.hset(key, mapping={**fields, **kept, "7:7": "not JSON"})
 
     care = janitor.care_for(0, now_ms=NOW_MS)
