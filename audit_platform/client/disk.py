@@ -147,9 +147,16 @@ class Disk:
             return []
         found: list[tuple[Slot, Spool]] = []
         try:
-            found.extend((slot, self._spool_of(slot)) for slot in self.slot.leftovers())
-        except SpoolError as exc:
-            logger.warning("what other processes left in the spool waits: %s", exc.message)
+            slots = self.slot.leftovers()
+        except OSError as exc:
+            logger.warning("slots of other processes cannot be looked at: %s", exc.strerror)
+            return []
+        for slot in slots:
+            try:
+                found.append((slot, self._spool_of(slot)))
+            except SpoolError as exc:
+                slot.release()
+                logger.warning("what another process left in the spool waits: %s", exc.message)
         return found
 
     def commit(self, epoch: int, record: Record, *, timeout_s: float) -> None:
@@ -255,6 +262,8 @@ class Disk:
     def abandon_after_fork(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""
         self._note = None
+        if self.spool is not None:
+            self.spool.abandon_after_fork()
         if self.slot is not None:
             self.slot.abandon_after_fork()
 

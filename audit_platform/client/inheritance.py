@@ -9,8 +9,10 @@ which it names as ended too: nobody has to end it later.
 """
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from audit_platform.client.control_events import ControlEvents
 from audit_platform.client.custody import Custody, Parcel
@@ -20,6 +22,9 @@ from audit_platform.client.spool import Spool
 from audit_platform.events.policy import Durability
 
 logger = logging.getLogger(__name__)
+
+# Looks at every range of every segment: too much for each second of a large spool.
+_PRUNE_INTERVAL_S: Final = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,6 +75,7 @@ class Heirs:
         self._shards, self._control = shards, control
         self._producer_id_of, self._new_epoch = producer_id_of, new_epoch
         self._all: list[Inheritance] = []
+        self._pruned_s = float("-inf")
 
     @property
     def has_own(self) -> bool:
@@ -157,6 +163,11 @@ class Heirs:
         """Delete what is confirmed; give back slots in which nothing is left."""
         for one in self._all:
             one.note_confirmations()
+        now_s = time.monotonic()
+        if now_s - self._pruned_s < _PRUNE_INTERVAL_S:
+            return
+        self._pruned_s = now_s
+        for one in self._all:
             by_epoch = {custody.epoch: custody for custody in one.custodies}
             if one.is_own:
                 by_epoch |= {custody.epoch: custody for custody in own}
