@@ -15,6 +15,10 @@ TESTS ?=
 WORKERS ?= 2
 #? CHAOS          what `make chaos` runs
 CHAOS ?= -m chaos
+#? SOAK_MINUTES   length of `make soak`
+SOAK_MINUTES ?= 60
+#? SOAK_RATE      events a second of `make soak`
+SOAK_RATE ?= 1000
 #? PYTHON         a Python 3.11; found on the PATH and among pyenv's versions
 PYTHON ?= $(shell .ci/find-python)
 #? UV             uv to use; default: the machine's, otherwise .uv/bin/uv
@@ -54,8 +58,17 @@ e2e: $(SYNCED) ## the real stack from outside: daemon, code server, webserver, G
 	$(BIN)/pytest -n 0 -m acceptance
 
 .PHONY: chaos
-chaos: $(SYNCED) ## only the kills: processes killed at every named point
-	$(BIN)/pytest -n 0 $(CHAOS)
+chaos: $(SYNCED) ## all fault tests on PostgreSQL 18 and 16, at least 200 kills each; ends with a table
+	@rm -rf .chaos
+	status=0; for version in 18 16; do \
+	  AUDIT_TEST_PG=$$version AUDIT_TEST_CHAOS=full AUDIT_TEST_CHAOS_DIR=.chaos \
+	    $(BIN)/pytest -n 0 $(CHAOS) || status=1; \
+	done; \
+	$(BIN)/python -m tests.chaos.harness.report .chaos; exit $$status
+
+.PHONY: soak
+soak: $(SYNCED) ## an hour at a steady rate, a fault a minute; ends with PASS or FAIL
+	$(BIN)/python -m tests.chaos.harness.soak --minutes $(SOAK_MINUTES) --rate $(SOAK_RATE)
 
 .PHONY: bench
 bench: $(SYNCED) ## figures of the call, the drain against \copy, and the latency
@@ -120,7 +133,7 @@ $(SYNCED): uv.lock pyproject.toml | $(UV)
 
 .PHONY: clean
 clean: ## remove the environment, caches and build results; data directories stay
-	rm -rf .venv .uv dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .uv .chaos dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find audit_platform tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help

@@ -34,6 +34,8 @@ class FastStack:
     reader: Reader
     recoveries: Recoveries
     random: Random
+    spared: frozenset[str] = frozenset()
+    """Names of processes that no signal may end: their memory is watched over the whole test."""
     thawing: list[Thread] = field(default_factory=list[Thread])
     """Threads that will thaw what is frozen now."""
 
@@ -50,6 +52,17 @@ class FastStack:
                     if run_id and run_id.startswith(f"{drain.name}-"):
                         return drain
         return self.random.choice(self.drains)
+
+    def mortal_producer(self) -> Kept:
+        """A producer that may be killed."""
+        return self.random.choice([one for one in self.producers if one.name not in self.spared])
+
+    def mortal_drain(self) -> Kept:
+        """The drain that holds the lease, unless it is spared."""
+        active = self.active_drain()
+        if active.name not in self.spared:
+            return active
+        return self.random.choice([one for one in self.drains if one.name not in self.spared])
 
     def settle(self, *, within_s: float) -> Verdict:
         """Stop logging, let everything arrive, end the producers, judge, end the drains.
@@ -86,6 +99,7 @@ def fast_stack(
     rate: float = 150,
     drains: int = 2,
     classes: Mapping[str, int] = CLASSES,
+    spared: frozenset[str] = frozenset(),
     **overrides: object,
 ) -> Iterator[FastStack]:
     """Start everything; wait until the first event is visible.
@@ -96,6 +110,7 @@ def fast_stack(
         rate: Events per second of each.
         drains: Number of processes.
         classes: Weight by durability class.
+        spared: Names of processes that are not killed.
         **overrides: Settings of all of them.
     """
     with running_services(**overrides) as services:
@@ -111,6 +126,7 @@ def fast_stack(
             reader=reader,
             recoveries=Recoveries(services.site, reader.newest_ms),
             random=Random(seed),
+            spared=spared,
         )
         try:
             for kept in stack.kept:

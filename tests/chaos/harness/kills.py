@@ -50,19 +50,19 @@ def _end(kept: Kept, number: Signals) -> Hit:
 
 
 def _kill_producer(stack: FastStack) -> Hit:
-    return _end(stack.random.choice(stack.producers), SIGKILL)
+    return _end(stack.mortal_producer(), SIGKILL)
 
 
 def _kill_drain(stack: FastStack) -> Hit:
-    return _end(stack.active_drain(), SIGKILL)
+    return _end(stack.mortal_drain(), SIGKILL)
 
 
 def _end_producer(stack: FastStack) -> Hit:
-    return _end(stack.random.choice(stack.producers), SIGTERM)
+    return _end(stack.mortal_producer(), SIGTERM)
 
 
 def _end_drain(stack: FastStack) -> Hit:
-    return _end(stack.active_drain(), SIGTERM)
+    return _end(stack.mortal_drain(), SIGTERM)
 
 
 def _reach(kept: Kept, point: str) -> Hit:
@@ -77,18 +77,18 @@ def _reach(kept: Kept, point: str) -> Hit:
 
 
 def _crash_producer(point: str) -> Act:
-    return lambda stack: _reach(stack.random.choice(stack.producers), point)
+    return lambda stack: _reach(stack.mortal_producer(), point)
 
 
 def _crash_drain(point: str) -> Act:
-    return lambda stack: _reach(stack.active_drain(), point)
+    return lambda stack: _reach(stack.mortal_drain(), point)
 
 
 def _crash_merge(point: str) -> Act:
     """Killed after a commit, the next run finds the batch stored: it merges, and dies there."""
 
     def act(stack: FastStack) -> Hit:
-        drain = stack.active_drain()
+        drain = stack.mortal_drain()
         drain.next_crash = point
         first = _reach(drain, "C_COMMITTED")
         if not first.is_proved:

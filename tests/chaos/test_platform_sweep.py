@@ -1,0 +1,95 @@
+"""Kills on the real stack: run worker, code server, daemon, Redis, PostgreSQL, supervisor, all.
+
+Part of `make chaos` only: 20 kills with their recoveries take some minutes. `tests/acceptance` has
+one kill of each within `make test`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+import pytest
+
+from tests.chaos.harness.extent import IS_FULL, start_number
+from tests.chaos.harness.platform_stack import (
+    PlatformStack,
+    eventually,
+    kill,
+    platform_stack,
+    watched,
+)
+from tests.chaos.harness.report import percentile, publish, result_of
+
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.timeout(1_500),
+    pytest.mark.skipif(not IS_FULL, reason="part of make chaos (AUDIT_TEST_CHAOS=full)"),
+]
+
+RECOVERY_LIMIT_S = 90.0
+RECOVERY_P95_S = 30.0
+LEAST_KILLS = 20
+
+
+def worker_with_code_server(stack: PlatformStack) -> Sequence[psutil.Process]:
+    return [*stack.run_workers(), *stack.service("code-server")]
+
+
+def supervisor(stack: PlatformStack) -> Sequence[psutil.Process]:
+    return [psutil.Process(stack.process.pid)]
+
+
+VICTIMS: dict[str, Callable[[PlatformStack], Sequence[psutil.Process]]] = {
+    "run worker": PlatformStack.run_workers,
+    "code server": lambda stack: stack.service("code-server"),
+    "daemon": lambda stack: stack.service("daemon"),
+    "Redis": lambda stack: stack.service("redis"),
+    "PostgreSQL": lambda stack: stack.service("postgres"),
+    "run worker and code server": worker_with_code_server,
+}
+ROUNDS = 3
+LAST = {"supervisor": supervisor, "everything": PlatformStack.all_processes}
+
+
+def test_kills_on_the_real_stack_lose_nothing_and_store_nothing_twice() -> None:
+    seed, began_s = start_number(), time.monotonic()
+    with (
+        platform_stack(seed=seed, producers=2, rate=100) as stack,
+        watched(stack) as (reader, recoveries),
+    ):
+        order = list(VICTIMS) * ROUNDS
+        stack.random.shuffle(order)
+        for name in [*order, *LAST]:
+            victims = (VICTIMS | LAST)[name]
+            eventually(lambda victims=victims: victims(stack) != [], within_s=90, what=name)
+            processes = victims(stack)
+            fault = recoveries.begin(f"{name} SIGKILL")
+            fault.kills = kill(processes)
+            fault.is_proved = fault.kills > 0
+            if name in LAST:
+                stack.restart()
+            assert recoveries.wait_until_all(within_s=RECOVERY_LIMIT_S), name
+        for producer in stack.producers:
+            producer.order("quiet")
+        stack.site.settled_verdict(within_s=90)
+        for producer in stack.producers:
+            producer.finish()
+        verdict = stack.site.settled_verdict(within_s=90)
+        seen = reader.stop()
+        publish(
+            result_of(
+                "real stack",
+                versions=(stack.site.ask("show server_version")[0][0], "6.2"),
+                seed=seed,
+                seconds=time.monotonic() - began_s,
+                verdict=verdict,
+                faults=recoveries.faults,
+                seen=seen,
+            )
+        )
+
+    recovered = [one.recovery_s for one in recoveries.faults if one.recovery_s is not None]
+    assert verdict.problems() == []
+    assert (seen.duplicates, seen.vanished) == (0, 0)
+    assert sum(fault.kills for fault in recoveries.faults) >= LEAST_KILLS
+    assert percentile(recovered, 0.95) <= RECOVERY_P95_S
