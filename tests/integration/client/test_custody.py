@@ -27,7 +27,7 @@ DURABLE, BEST_EFFORT = Durability.DURABLE, Durability.BEST_EFFORT
 END = "audit.producer.end"
 NOBODY = "redis://127.0.0.1:1/0"
 # Drains so long beside a producer: the return path speaks each second.
-DRAIN_S = 3.0
+DRAIN_S = 1.5
 
 EMPTIED = ("event", "ingest_range", "ingest_batch", "producer_epoch", "producer_numbers")
 
