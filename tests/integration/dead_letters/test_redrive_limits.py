@@ -28,6 +28,18 @@ def test_letters_of_another_key_stay_open(shard: Shard, monkeypatch: pytest.Monk
     assert states(shard) == [("invalid_value", None, False)]
 
 
+def test_a_producer_s_report_counts_with_its_stamp_only(shard: Shard) -> None:
+    """Sent again it would come without one, and speak for a producer that did not send it."""
+    said = {"producer_id": 5, "epoch": 6, "reason": "shed", "ranges": [[1, 2]]}
+    _dead(shard, wire(event(source="audit", action="audit.producer.loss", metadata=said)))
+
+    result = deadletter("redrive", "--all")
+
+    assert result.exit_code == 1
+    assert "counts with its stamp only" in result.stderr
+    assert states(shard) == [("invalid_report", None, False)]
+
+
 def test_two_acts_at_a_time_are_refused(shard: Shard) -> None:
     _dead(shard, wire(event(severity=9)))
     shard.sql.execute(
