@@ -209,10 +209,9 @@ class Merge:
             return self._insert(template, lo, hi)
 
     def _insert_late(self, lo: int, hi: int) -> int:
-        part = {"lo": lo, "hi": hi}
-        added = self._connection.execute(self._compose(_INSERT_LATE), part).fetchall()
+        added = self._connection.execute(self._compose(_INSERT_LATE), {"lo": lo, "hi": hi})
         self._late_keys.update((tenant_id, str(event_id)) for tenant_id, event_id in added)
-        return len(added)
+        return added.rowcount
 
     def _insert_late_part(self, lo: int, hi: int) -> int:
         with transaction(self._connection):
