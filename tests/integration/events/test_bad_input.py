@@ -1,7 +1,7 @@
 """Bad input B01 to B31, straight into the stream: alone, and as one line among good ones.
 
 Not here: what the fault catalogue asks of the HTTP gateway (B17, B26, B30), of exports (B24's
-prefix) and of loss events (B32).
+prefix) and of reports of producers (B32: `test_producer_ledger.py`).
 """
 
 import json
