@@ -23,6 +23,7 @@ from audit_platform.db.pool import Connection, connected, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import AuditPlatformError, QueueError, QueueUnavailable
 from audit_platform.events.backlog import Inspector
+from audit_platform.events.overload import level_of
 from audit_platform.retention.lifecycle import find_granted, read_runway
 from audit_platform.settings import Settings
 
@@ -268,6 +269,22 @@ def _check_redis_policy(name: str, edges: Edges) -> CheckResult:
     return _ok(name, "noeviction, append-only file on")
 
 
+def _check_redis_memory(name: str, edges: Edges) -> CheckResult:
+    try:
+        memory = edges.redis.memory()
+    except QueueUnavailable:
+        raise
+    except QueueError:
+        return _warn(name, "the server does not show its memory", "allow the janitor INFO")
+    if not memory.limit_bytes:
+        remedy = "set maxmemory below the memory of its machine"
+        return _fail(name, "no limit: a backlog could take the whole machine", remedy)
+    finding = f"{memory.used_bytes >> 20} of {memory.limit_bytes >> 20} MiB used"
+    if level_of(0.0, memory.share):
+        return _warn(name, finding, "see why the drain is behind, or raise maxmemory")
+    return _ok(name, finding)
+
+
 def _check_redis_users(name: str, edges: Edges) -> CheckResult:
     settings = edges.settings
     urls = {
@@ -322,6 +339,7 @@ CHECKS: Final[dict[str, Check]] = {
     "partitions ahead": _check_runway,
     "clock": _check_clock,
     "Redis policy": _check_redis_policy,
+    "Redis memory": _check_redis_memory,
     "Redis users": _check_redis_users,
     "consumer groups": _check_groups,
 }

@@ -210,10 +210,17 @@ def status_text(status: "PlatformStatus") -> str:
     if status.queue_length is not None:
         waiting = ", ".join(f"shard {shard}: {n:,}" for shard, n in status.queue_length.items())
         lines.append(f"Waiting entries   {waiting}")
+    if status.overload_level is not None:
+        lines.append(f"Overload          {_overload_text(status)}")
     if status.partitions_ahead is not None:
         lines.append(f"Partitions ahead  {status.partitions_ahead}")
         lines.append(f"Last batch        {_batch_text(status)}")
     return "\n".join([*lines, *(f"Trouble           {line}" for line in status.trouble)])
+
+
+def _overload_text(status: "PlatformStatus") -> str:
+    levels = ", ".join(f"shard {shard}: {n}" for shard, n in (status.overload_level or {}).items())
+    return f"level {levels}; Redis memory {status.redis_memory_share or 0:.0%} used"
 
 
 def _process_line(process: "ProcessStatus") -> str:

@@ -37,7 +37,13 @@ class ShardBacklog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryUse:
-    """Memory of the server; `limit_bytes` is 0 when it has no limit."""
+    """Memory of the server.
+
+    Attributes:
+        used_bytes: What counts against the limit: without the buffers of the append-only file,
+            which grow while it is rewritten.
+        limit_bytes: 0 when there is no limit.
+    """
 
     used_bytes: int
     limit_bytes: int
@@ -124,7 +130,8 @@ class Inspector(Edge):
         with translated():
             reply: Reply = self._redis.info("memory")
         return MemoryUse(
-            used_bytes=int(reply["used_memory"]), limit_bytes=int(reply.get("maxmemory", 0))
+            used_bytes=int(reply["used_memory"]) - int(reply.get("mem_not_counted_for_evict", 0)),
+            limit_bytes=int(reply.get("maxmemory", 0)),
         )
 
     def commands_of(self, user: str) -> frozenset[str] | None:

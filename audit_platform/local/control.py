@@ -21,7 +21,8 @@ import psutil
 from audit_platform.db.pool import connected
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import AuditPlatformError, NotRunning, StartRefused
-from audit_platform.events.backlog import Backlog
+from audit_platform.events.backlog import Backlog, Inspector
+from audit_platform.events.overload import level_of
 from audit_platform.local import platform_state, postgres
 from audit_platform.local.platform_plan import Service
 from audit_platform.retention.lifecycle import read_runway
@@ -52,6 +53,8 @@ class PlatformStatus:
         uptime_s: Of the supervisor.
         processes: Supervisor first.
         queue_length: Entries that wait, by shard.
+        redis_memory_share: Memory that Redis uses, as a part of its limit.
+        overload_level: 0 to 3, by shard; follows from the oldest entry and the memory of Redis.
         last_batch: Last ledger row, by column.
         partitions_ahead: Whole partitions after the present one.
         trouble: What did not answer, one sentence each.
@@ -62,6 +65,8 @@ class PlatformStatus:
     uptime_s: float
     processes: tuple[ProcessStatus, ...]
     queue_length: Mapping[int, int] | None = None
+    redis_memory_share: float | None = None
+    overload_level: Mapping[int, int] | None = None
     last_batch: Mapping[str, Any] | None = None
     partitions_ahead: int | None = None
     trouble: tuple[str, ...] = field(default=())
@@ -211,12 +216,24 @@ def _is_same_process(pid: int, started_at: float) -> bool:
 
 
 def _read_queue(settings: Settings, now: datetime) -> dict[str, Any]:
-    del now
-    with Backlog(
-        settings.redis_url_of("sensor"), key_prefix=settings.key_prefix, block_ms=0
-    ) as backlog:
-        lengths = {shard: backlog.state(shard).length for shard in range(settings.shards)}
-    return {"queue_length": lengths}
+    prefix = settings.key_prefix
+    with (
+        Backlog(settings.redis_url_of("sensor"), key_prefix=prefix, block_ms=0) as backlog,
+        Inspector(settings.redis_url_of("janitor"), key_prefix=prefix) as inspector,
+    ):
+        found = [backlog.state(shard) for shard in range(settings.shards)]
+        memory_share = inspector.memory().share
+    return {
+        "queue_length": {one.shard: one.length for one in found},
+        "redis_memory_share": round(memory_share, 3),
+        "overload_level": {
+            one.shard: level_of(_age_s(one.oldest_ms, now), memory_share) for one in found
+        },
+    }
+
+
+def _age_s(at_ms: int | None, now: datetime) -> float:
+    return 0.0 if at_ms is None else max(0.0, now.timestamp() - at_ms / 1_000)
 
 
 def _read_database(settings: Settings, now: datetime) -> dict[str, Any]:

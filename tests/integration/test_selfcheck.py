@@ -53,7 +53,7 @@ def test_prepared_services_pass_every_check(prepared: Settings) -> None:
     # The test server runs without fsync, for speed; that this is found has its own test.
     failed = {name for name, result in results.items() if result.outcome is Outcome.FAIL}
     assert failed == {"PostgreSQL durability"}
-    assert len(results) == 10
+    assert len(results) == 11
 
 
 def test_server_that_loses_commits_is_refused(prepared: Settings) -> None:
@@ -192,3 +192,32 @@ def test_settings_without_a_platform_are_a_result(tmp_path: Path) -> None:
 
     assert results["keys"].outcome is Outcome.FAIL
     assert "AUDIT_WRITER_URL" in results["PostgreSQL"].finding
+
+
+def test_redis_without_a_memory_limit_is_found(prepared: Settings, redis_space: RedisSpace) -> None:
+    usual = redis_space.cli("config", "get", "maxmemory").split()[-1]
+    redis_space.cli("config", "set", "maxmemory", "0")
+    try:
+        result = checked(prepared)["Redis memory"]
+    finally:
+        redis_space.cli("config", "set", "maxmemory", usual)
+
+    assert result.outcome is Outcome.FAIL
+    assert "maxmemory" in result.remedy
+
+
+def test_redis_that_is_over_half_full_is_a_warning(
+    prepared: Settings, redis_space: RedisSpace
+) -> None:
+    usual = redis_space.cli("config", "get", "maxmemory").split()[-1]
+    # Written before the limit is set: a full Redis would take no other check's entries either.
+    redis_space.cli("config", "set", "maxmemory", "4mb")
+    redis_space.cli("setrange", f"{redis_space.prefix}:filler", str(2 << 20), "x")
+    try:
+        result = checked(prepared)["Redis memory"]
+    finally:
+        redis_space.cli("config", "set", "maxmemory", usual)
+        redis_space.cli("del", f"{redis_space.prefix}:filler")
+
+    assert result.outcome is Outcome.WARN
+    assert "MiB used" in result.finding

@@ -79,6 +79,8 @@ def test_status_text_shows_processes_queue_and_last_batch() -> None:
         uptime_s=3_723,
         processes=(ProcessStatus(name="redis", state="running", pid=7, uptime_s=3_723, port=9),),
         queue_length={0: 1_204},
+        redis_memory_share=0.734,
+        overload_level={0: 2},
         last_batch={"committed_at": datetime(2026, 11, 22, tzinfo=UTC), **batch},
         partitions_ahead=7,
     )
@@ -88,6 +90,7 @@ def test_status_text_shows_processes_queue_and_last_batch() -> None:
     assert status.is_well
     assert "1:02:03" in text
     assert "shard 0: 1,204" in text
+    assert "level shard 0: 2; Redis memory 73% used" in text
     assert "1,234 duplicate" in text
 
 
