@@ -159,11 +159,15 @@ class Intake:
 
     def _is_time_for_suspects(self) -> bool:
         """Whether nothing is at work that a suspect could take down with it."""
+        if self._quiet_since_s is None and not self._suspects.is_impatient:
+            return False
         with self._outstanding_lock:
-            return len(self._outstanding) == len(self._suspects) > 0 and self._phase is _Phase.NEW
+            return len(self._outstanding) == len(self._suspects) > 0
 
     def _gather_alone(self) -> None:
         suspect = self._suspects.take()
+        # Before the next one: is there something new?
+        self._quiet_since_s = None
         with self._outstanding_lock:
             self._outstanding.discard(suspect.entry_id)
         self._gather([suspect])

@@ -72,7 +72,8 @@ class Accepted:
         assert (sums["n_new"], sums["n_late"]) == (len(self.stored), len(self.late))
 
 
-def _start(shard: Shard, *, run_id: str, dead_run_id: str | None, **overrides: Any) -> Any:
+def start_drain(shard: Shard, *, run_id: str, dead_run_id: str | None, **overrides: Any) -> Any:
+    """Start a process that drains until idle; settings may be overridden."""
     process = subprocess.Popen(
         [sys.executable, "-c", DRAIN],
         stdin=subprocess.PIPE,
@@ -97,7 +98,7 @@ def _plain(settings: Settings) -> dict[str, Any]:
 
 def _kill_at(shard: Shard, point: str, *, number: int, **overrides: Any) -> None:
     dead_run_id = f"run-{number - 1}" if number else None
-    process = _start(
+    process = start_drain(
         shard, run_id=f"run-{number}", dead_run_id=dead_run_id, crash=point, **overrides
     )
     _, errors = process.communicate(timeout=60)
@@ -185,7 +186,7 @@ def test_after_a_kill_the_next_run_waits_for_the_lease_and_no_longer(shard: Shar
     """Nobody tells the next run that its predecessor died: the lease has to expire."""
     accepted = Accepted()
     accepted.add_round(shard, 0)
-    process = _start(
+    process = start_drain(
         shard, run_id="run-0", dead_run_id=None, crash="C_BEFORE_COMMIT", lease_ttl_s=5
     )
     process.communicate(timeout=60)
@@ -201,7 +202,7 @@ def test_a_run_that_was_frozen_adds_nothing_when_it_wakes(shard: Shard) -> None:
     """F10: its lease expires meanwhile; what it then reads is stored by the run after it."""
     accepted = Accepted()
     accepted.add_round(shard, 0)
-    zombie = _start(shard, run_id="run-0", dead_run_id=None, lease_ttl_s=5)
+    zombie = start_drain(shard, run_id="run-0", dead_run_id=None, lease_ttl_s=5)
     wait_until(lambda: bool(shard.stored_ids()) and shard.waiting() == (0, 0))
     zombie.send_signal(SIGSTOP)
     accepted.add_round(shard, 1)
@@ -220,7 +221,7 @@ def test_a_run_that_was_frozen_adds_nothing_when_it_wakes(shard: Shard) -> None:
 
 def test_sigterm_ends_a_run_in_order(shard: Shard) -> None:
     accepted = Accepted()
-    process = _start(shard, run_id="run-0", dead_run_id=None)
+    process = start_drain(shard, run_id="run-0", dead_run_id=None)
     accepted.add_round(shard, 0)
     wait_until(lambda: bool(shard.stored_ids()))
 
