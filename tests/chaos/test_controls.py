@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from tests.chaos.harness.extent import amount, start_number
-from tests.chaos.harness.fast_stack import drain
+from tests.chaos.harness.fast_stack import drain, producer
+from tests.chaos.harness.history import read_history
 from tests.chaos.harness.kept import ROOT, Kept
 from tests.chaos.harness.oracle import Verdict, judge
 from tests.chaos.harness.services import Services, running_services
@@ -108,6 +109,39 @@ def judged_so_far(services: Services, load: StreamLoad) -> Verdict:
     later = "select count(*) from audit.event where id > %s::uuid"
     wait_until(lambda: services.ask(later, known[-1]) != [(0,)], deadline_s=60)
     return judge(load.history(known), services.stored())
+
+
+@pytest.mark.parametrize(
+    ("without", "loses"), [("resend", True), (None, False)], ids=["control", "real"]
+)
+def test_what_redis_forgets_is_lost_unless_it_is_sent_again(
+    services: Services, without: str | None, loses: bool
+) -> None:
+    """Redis acknowledged everything and is emptied before a drain has read it."""
+    logs = producer(
+        services,
+        "application",
+        module="prepared_producer",
+        without=without,
+        limit=300,
+        resend_after_s=1,
+    )
+    logs.begin()
+    kept = drain(services, "drain-a")
+    try:
+        wait_until(lambda: len(read_history(services.histories).ok) == 300)
+        wait_until(lambda: services.waiting()[1] > 0)
+        Event().wait(1)  # the last entry is on its way
+        services.redis.cli("flushall")
+        assert services.waiting() == (0, 0)
+        kept.begin()
+        verdict = services.settled_verdict(within_s=10 if loses else 60)
+    finally:
+        logs.discard()
+        kept.discard()
+
+    assert (sum(verdict.lost.values()) > 0) == loses, verdict
+    assert verdict.duplicated == 0
 
 
 @pytest.mark.parametrize("without", ["fence", None], ids=["control", "real"])

@@ -149,6 +149,8 @@ def producer(
     rate: float = 0,
     classes: Mapping[str, int] = CLASSES,
     limit: int | None = None,
+    module: str = "producer_process",
+    without: str | None = None,
     **overrides: Any,
 ) -> Kept:
     """A producer process, not started; rate 0 means as fast as it can."""
@@ -160,8 +162,9 @@ def producer(
         "rate": rate,
         "classes": dict(classes),
         "limit": limit,
+        "without": without,
     }
-    return Kept("producer_process", name=name, directory=_logs(services), config=config)
+    return Kept(module, name=name, directory=_logs(services), config=config)
 
 
 def drain(services: Services, name: str, *, module: str = "drain_process", **more: Any) -> Kept:

@@ -5,7 +5,7 @@ part in its own memory before it drains. `config["without"]` names the protectio
 
     acknowledge_last   entries are acknowledged when they are read, not after the commit
     flush              commits do not wait for the disk (`synchronous_commit = off`)
-    fence              a batch does not check that the lease is still its run's
+    fence              neither a batch nor a renewal finds that the lease is another run's
 
 `config["halt_at"]` is a crash point at which the process halts: with `config["halt_file"]` once
 per file, which it makes and whose removal it waits for; else once, by SIGSTOP to itself.
@@ -20,7 +20,8 @@ from threading import Event
 from typing import Any, Final
 
 from audit_platform.db.queries import load_queries
-from audit_platform.events import copy_rows, drain
+from audit_platform.events import copy_rows, drain, lease
+from audit_platform.events.lease import LeaseState
 from audit_platform.events.stream import Consumer
 from audit_platform.events.stream_entry import StreamEntry
 from tests.chaos.harness import drain_process
@@ -59,7 +60,12 @@ def _without_fence() -> None:
     def never(*_arguments: object, **_named: object) -> None:
         """Find every fence good."""
 
+    def always(*_arguments: object, **_named: object) -> LeaseState:
+        """Find every lease held."""
+        return LeaseState.HELD
+
     copy_rows.check_fence = never
+    lease.renew = always
 
 
 WITHOUT: Final[dict[str, Callable[[], None]]] = {

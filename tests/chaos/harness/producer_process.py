@@ -21,7 +21,11 @@ SHORTEST_PAUSE_S = 0.002
 
 def main() -> None:
     """Log until told to end, then close."""
-    orders = Orders()
+    log_until_ordered(Orders())
+
+
+def log_until_ordered(orders: Orders) -> None:
+    """Log, then settle, then close, as the orders come."""
     config = orders.config
     client = AuditClient(load_client_settings(**config["settings"]), handle_sigterm=False)
     with HistoryFile(Path(config["histories"]), config["name"], start=config["start"]) as history:

@@ -17,6 +17,9 @@ from audit_platform.events.identity import uuid7_ms
 
 POLL_S: Final = 0.2
 WHOLE_S: Final = 3.0
+# With millions of rows the reader looks more rarely, so that it does not become the load.
+REST: Final = 5
+WHOLE_REST: Final = 20
 # Events of these seconds are looked at in every poll, older ones with all the others.
 RECENT_S: Final = 5
 
@@ -59,7 +62,7 @@ class Reader:
         self._lock = Lock()
         self._rows = 0
         self._newest_ms = 0
-        self._whole_s = self._answered_s = time.monotonic()
+        self._whole_due_s = self._answered_s = time.monotonic()
         self._thread = Thread(target=self._run, name="reader", daemon=True)
 
     def start(self) -> None:
@@ -95,10 +98,12 @@ class Reader:
 
     def _poll_until_broken(self, connection: Any) -> None:
         while not self._stop.is_set():
+            began_s = time.monotonic()
             self._look_at_new(connection)
-            if time.monotonic() - self._whole_s > WHOLE_S:
+            took_s = time.monotonic() - began_s
+            if time.monotonic() > self._whole_due_s:
                 self._look_at_all(connection)
-            self._stop.wait(POLL_S)
+            self._stop.wait(max(POLL_S, REST * took_s))
 
     def _look_at_new(self, connection: Any) -> None:
         with connection.transaction():
@@ -110,13 +115,15 @@ class Reader:
         self._take([row[0] for row in found])
 
     def _look_at_all(self, connection: Any) -> None:
+        began_s = time.monotonic()
         with connection.transaction():
             found = [row[0] for row in connection.execute(_ALL).fetchall()]
         self._answered()
         self.seen.vanished += len(self.seen.ids - set(found))
         self._take(found)
         self.seen.whole_polls += 1
-        self._whole_s = time.monotonic()
+        now_s = time.monotonic()
+        self._whole_due_s = now_s + max(WHOLE_S, WHOLE_REST * (now_s - began_s))
 
     def _take(self, found: list[str]) -> None:
         distinct = set(found)
