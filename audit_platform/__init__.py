@@ -166,7 +166,8 @@ jobs/                       what Dagster launches
   finished_runs.py          old runs in Dagster's storage, deleted in bounded steps
   janitor.py                clears up in Redis and in Dagster's storage
 sensors/                    state, decision, translation
-  decision.py               when a shard needs a run, which runs are dead (pure)
+  decision.py               when a shard needs a run (pure)
+  lost_runs.py              which runs nothing executes any more (pure)
   gather.py                 the state that the sensors decide on
   stream_backlog.py         entries without a live drain: requests a run
   reaper.py                 drain runs that nothing executes any more: failed

@@ -1,12 +1,13 @@
-"""When a shard needs a drain run, and which runs are dead (pure, without Dagster).
+"""When a shard needs a drain run (pure, without Dagster).
 
 Here: the state of the shards as plain values, and what follows from it. Not here: reading that
-state (`sensors/gather.py`), starting or failing runs (`sensors/stream_backlog.py`, `reaper.py`).
+state (`sensors/gather.py`), starting runs (`sensors/stream_backlog.py`), which runs nothing
+executes any more (`sensors/lost_runs.py`).
 Guarantees: nothing is launched for a shard while a live lease or a young run exists; no lost run
 blocks its shard longer than the bounds below.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -23,10 +24,6 @@ PENDING_BOUND_S: Final = 120.0
 MAX_YOUNG_RUNS: Final = 2
 """Runs younger than `PENDING_BOUND_S` without a lease, at most: on a machine so slow that no start
 ends within its bound, more of them would make it slower still."""
-REAP_PENDING_S: Final = 600.0
-"""A full queue may hold a run back for minutes; only then is it reported failed."""
-REAP_CONFIRM_S: Final = 30.0
-"""A suspect stays one for a lease time before it is reported: it may be about to end."""
 FREE_FAILURES: Final = 3
 """Runs that may fail in a row before relaunching slows down: kills are repaired at once."""
 BACK_OFF_STEP_S: Final = 10.0
@@ -56,6 +53,10 @@ class RunInFlight:
     run_id: str
     stage: RunStage
     since: datetime
+
+    def age_s(self, now: datetime) -> float:
+        """Seconds at its stage."""
+        return max(0.0, (now - self.since).total_seconds())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +179,7 @@ def decide_shard(shard: ShardState, now: datetime) -> DrainRequest | Skip:
         return Skip(reason=f"{name}: drain {_short(shard.lease.run_id)} active, {waiting}")
     blocking = _blocking_run(shard, now)
     if blocking is not None:
-        run, age_s = _short(blocking.run_id), _age_s(blocking, now)
+        run, age_s = _short(blocking.run_id), blocking.age_s(now)
         stage = f"{blocking.stage} for {age_s:.0f} s, no lease yet"
         return Skip(reason=f"{name}: drain {run} {stage}, {waiting}")
     if shard.waiting == 0:
@@ -217,42 +218,6 @@ def back_off_s(shard: ShardState, now: datetime) -> float:
     return max(0.0, pause_s - (now - shard.failed_at).total_seconds())
 
 
-def suspects(
-    runs: Mapping[int, Sequence[RunInFlight]], leases: Mapping[int, LeaseState], now: datetime
-) -> tuple[str, ...]:
-    """List the runs that nothing seems to execute any more.
-
-    Args:
-        runs: Unfinished runs by shard.
-        leases: Lease of each shard; a shard without one has no owner.
-        now: Aware.
-    """
-    return tuple(
-        run.run_id
-        for shard, in_flight in runs.items()
-        for run in in_flight
-        if _is_suspect(run, leases.get(shard, LeaseState()), now)
-    )
-
-
-def confirm(
-    suspected: Sequence[str], seen: Mapping[str, float], now_s: float
-) -> tuple[tuple[str, ...], dict[str, float]]:
-    """Separate the runs that were suspects long enough from those to look at again.
-
-    Args:
-        suspected: Run ids that are suspects now.
-        seen: When each earlier suspect was first one, epoch seconds.
-        now_s: Epoch seconds.
-
-    Returns:
-        The dead runs, and `seen` for the next tick, without the dead and the cleared ones.
-    """
-    first = {run_id: seen.get(run_id, now_s) for run_id in suspected}
-    dead = tuple(run_id for run_id, since_s in first.items() if now_s - since_s >= REAP_CONFIRM_S)
-    return dead, {run_id: since_s for run_id, since_s in first.items() if run_id not in dead}
-
-
 def _is_idle(shard: ShardState, now: datetime) -> bool:
     is_held = shard.lease.is_live or _blocking_run(shard, now) is not None
     return shard.waiting == 0 and not is_held
@@ -261,8 +226,8 @@ def _is_idle(shard: ShardState, now: datetime) -> bool:
 def _blocking_run(shard: ShardState, now: datetime) -> RunInFlight | None:
     """Find a run that may still take the lease; the owner of a dead lease will not."""
     runs = [run for run in shard.runs if run.run_id != shard.lease.run_id]
-    within = next((run for run in runs if _age_s(run, now) <= _BOUNDS_S[run.stage]), None)
-    young = [run for run in runs if _age_s(run, now) <= PENDING_BOUND_S]
+    within = next((run for run in runs if run.age_s(now) <= _BOUNDS_S[run.stage]), None)
+    young = [run for run in runs if run.age_s(now) <= PENDING_BOUND_S]
     return within or (young[0] if len(young) >= MAX_YOUNG_RUNS else None)
 
 
@@ -272,21 +237,6 @@ _BOUNDS_S: Final = {
     RunStage.STARTED: STARTED_BOUND_S,
     RunStage.CANCELING: STARTED_BOUND_S,
 }
-
-
-def _is_suspect(run: RunInFlight, lease: LeaseState, now: datetime) -> bool:
-    match run.stage:
-        case RunStage.STARTED:
-            is_owner = lease.is_unexpired and lease.run_id == run.run_id
-            return not is_owner and _age_s(run, now) > STARTED_BOUND_S
-        case RunStage.PENDING | RunStage.LAUNCHED:
-            return _age_s(run, now) > REAP_PENDING_S
-        case RunStage.CANCELING:
-            return False  # run monitoring ends these, cancel_timeout_seconds in dagster.yaml
-
-
-def _age_s(run: RunInFlight, now: datetime) -> float:
-    return max(0.0, (now - run.since).total_seconds())
 
 
 def _entries(shard: ShardState) -> str:

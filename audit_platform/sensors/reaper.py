@@ -1,6 +1,6 @@
 """Sensor `reaper`: reports drain runs failed that nothing executes any more.
 
-Here: gather, judge, report. Not here: the judgement (`sensors/decision.py`). The launcher has no
+Here: gather, judge, report. Not here: the judgement (`sensors/lost_runs.py`). The launcher has no
 health check: when a host or the code server dies together with a run, that run stays STARTED. It
 stops nobody, because `decide` ignores it, but it looks alive and counts among the runs in progress.
 """
@@ -14,8 +14,8 @@ import dagster as dg
 from audit_platform.errors import AuditPlatformError
 from audit_platform.jobs.ingest import INGEST_JOB
 from audit_platform.resources import DatabaseResource
-from audit_platform.sensors.decision import confirm, suspects
 from audit_platform.sensors.gather import FINISHED, STAGES, gather_leases, in_flight, runs_by_shard
+from audit_platform.sensors.lost_runs import confirm, suspects
 
 # A lost run delays no event: its shard gets another run. So a tick a minute is often enough; each
 # costs Dagster's storage 2 KB.

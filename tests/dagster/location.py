@@ -3,7 +3,7 @@
 Here: the few private parts of Dagster that its own tests use, in one place.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -17,8 +17,10 @@ from dagster._core.remote_origin import (
 from dagster._core.test_utils import create_run_for_test, freeze_time
 from pydantic import SecretStr
 
+from audit_platform.db.pool import Connection
 from audit_platform.definitions import build_defs
-from audit_platform.jobs.ingest import INGEST_JOB, SHARD_TAG
+from audit_platform.events import lease as leases
+from audit_platform.jobs.ingest import DRAIN_OP, INGEST_JOB, SHARD_TAG
 from audit_platform.resources import platform_resources
 from audit_platform.settings import Settings
 
@@ -56,6 +58,27 @@ def tick(
         resources={key: resources[key] for key in sensor.required_resource_keys},
     ) as context:
         return sensor.evaluate_tick(context)
+
+
+def ago(seconds: float) -> datetime:
+    """A moment in the past."""
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+def requested(found: SensorExecutionData) -> list[dg.RunRequest]:
+    """Run requests of a tick."""
+    return list(found.run_requests or ())
+
+
+def drain_config(request: dg.RunRequest) -> dict[str, Any]:
+    """Config of the drain op in a run request."""
+    return request.run_config["ops"][DRAIN_OP]["config"]
+
+
+def take_lease(writer: Connection, run_id: str, *, ttl_s: float = 30.0) -> None:
+    """Take the lease of shard 0 as a drain run does."""
+    taken = leases.take(writer, shard=0, run_id=run_id, ttl_s=ttl_s, dead_run_id=None)
+    assert taken is not None
 
 
 def make_run(

@@ -1,32 +1,21 @@
 """The reaper on a real instance: lost runs are reported, living ones never."""
 
 import json
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
 
-from audit_platform.db.pool import Connection, connected
+from audit_platform.db.pool import Connection
 from audit_platform.events import lease as leases
-from audit_platform.sensors.decision import REAP_CONFIRM_S, REAP_PENDING_S, STARTED_BOUND_S
+from audit_platform.sensors.decision import STARTED_BOUND_S
+from audit_platform.sensors.lost_runs import REAP_CONFIRM_S, REAP_PENDING_S
 from audit_platform.sensors.reaper import MESSAGE
 from audit_platform.settings import Settings
-from tests.dagster.location import location_of, make_run, tick
+from tests.dagster.location import ago, location_of, make_run, tick
 
 pytestmark = [pytest.mark.dagster, pytest.mark.integration]
 
 Status = dg.DagsterRunStatus
-
-
-@pytest.fixture
-def writer(settings: Settings) -> Iterator[Connection]:
-    with connected(settings.database_url_of("writer"), application="test") as conn:
-        yield conn
-
-
-def ago(seconds: float) -> datetime:
-    return datetime.now(UTC) - timedelta(seconds=seconds)
 
 
 def status_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:

@@ -2,70 +2,33 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.events import DagsterEventType
 
-from audit_platform.db.pool import Connection, connected
-from audit_platform.events import lease as leases
-from audit_platform.events.stream import Appender, BatchEntry
+from audit_platform.db.pool import Connection
 from audit_platform.jobs.ingest import DRAIN_OP, MAX_RUNTIME_TAG, SHARD_TAG
 from audit_platform.sensors.decision import LAUNCHED_BOUND_S, PENDING_BOUND_S, STARTED_BOUND_S
 from audit_platform.settings import Settings
-from tests.conftest import Database, RedisSpace
-from tests.dagster.location import location_of, make_run, report, tick
-from tests.factories import event, wire
-from tests.silence import fall_silent
+from tests.conftest import RedisSpace
+from tests.dagster.location import (
+    ago,
+    drain_config,
+    location_of,
+    make_run,
+    report,
+    requested,
+    take_lease,
+    tick,
+)
 
 pytestmark = [pytest.mark.dagster, pytest.mark.integration]
 
 Status = dg.DagsterRunStatus
 DEADLINE_S = 20.0
-
-
-@pytest.fixture
-def append(redis_space: RedisSpace) -> Iterator[Callable[[int], None]]:
-    """Append one event to a shard, as the client does."""
-    appender = Appender(
-        redis_space.url("producer"), key_prefix=redis_space.prefix, timeout_ms=1_000
-    )
-
-    def to(shard: int) -> None:
-        now_ms = int(time.time() * 1_000)
-        entry = BatchEntry(shard=shard, ndjson=wire(event()), count=1, received_ms=now_ms)
-        appender.append_batch(entry)
-
-    yield to
-    appender.close()
-
-
-@pytest.fixture
-def writer(settings: Settings) -> Iterator[Connection]:
-    with connected(settings.database_url_of("writer"), application="test") as conn:
-        yield conn
-
-
-def ago(seconds: float) -> datetime:
-    return datetime.now(UTC) - timedelta(seconds=seconds)
-
-
-def take_lease(writer: Connection, run_id: str, *, ttl_s: float = 30.0) -> None:
-    taken = leases.take(writer, shard=0, run_id=run_id, ttl_s=ttl_s, dead_run_id=None)
-    assert taken is not None
-
-
-def requested(found: SensorExecutionData) -> list[dg.RunRequest]:
-    return list(found.run_requests or ())
-
-
-def drain_config(request: dg.RunRequest) -> dict[str, Any]:
-    return request.run_config["ops"][DRAIN_OP]["config"]
 
 
 def test_idle_stream_skips_with_a_sentence(
@@ -226,74 +189,6 @@ def test_run_that_waited_long_in_the_queue_and_starts_now_is_not_lost(
     report(instance, run_id, DagsterEventType.PIPELINE_STARTING)
 
     assert not tick(location, "stream_backlog", instance).run_requests
-
-
-def test_live_lease_is_named_with_what_waits(
-    location: dg.Definitions,
-    instance: dg.DagsterInstance,
-    append: Callable[[int], None],
-    writer: Connection,
-) -> None:
-    append(0)
-    owner = make_run(instance, Status.STARTED, since=ago(300))
-    take_lease(writer, owner)
-
-    found = tick(location, "stream_backlog", instance)
-
-    assert not found.run_requests
-    assert f"shard 0: drain {owner[:8]} active, 1 entry waiting" in (found.skip_message or "")
-
-
-@pytest.mark.parametrize("status", [Status.FAILURE, Status.CANCELED, Status.SUCCESS])
-def test_lease_of_a_finished_run_is_handed_over_at_once(
-    location: dg.Definitions,
-    instance: dg.DagsterInstance,
-    append: Callable[[int], None],
-    writer: Connection,
-    status: dg.DagsterRunStatus,
-) -> None:
-    append(0)
-    killed = make_run(instance, status, since=ago(5))
-    take_lease(writer, killed)
-
-    (request,) = requested(tick(location, "stream_backlog", instance))
-
-    assert drain_config(request) == {"shard": 0, "dead_run_id": killed}
-
-
-def test_lease_of_a_run_unknown_to_dagster_ends_by_time(
-    location: dg.Definitions,
-    instance: dg.DagsterInstance,
-    append: Callable[[int], None],
-    writer: Connection,
-) -> None:
-    append(0)
-    take_lease(writer, "a drain outside Dagster", ttl_s=0.5)
-    assert not tick(location, "stream_backlog", instance).run_requests
-
-    deadline = time.monotonic() + DEADLINE_S
-    pause = threading.Event()
-    while not tick(location, "stream_backlog", instance).run_requests:
-        assert time.monotonic() < deadline
-        pause.wait(0.1)
-
-
-def test_killed_drain_that_dagster_still_shows_as_started_is_replaced(
-    location: dg.Definitions,
-    instance: dg.DagsterInstance,
-    append: Callable[[int], None],
-    writer: Connection,
-    database: Database,
-) -> None:
-    """Killed together with its code server: nobody tells Dagster, and the lease has time left."""
-    append(0)
-    killed = make_run(instance, Status.STARTED, since=ago(10))
-    take_lease(writer, killed)
-    assert not tick(location, "stream_backlog", instance).run_requests
-
-    fall_silent(database)
-
-    assert len(requested(tick(location, "stream_backlog", instance))) == 1
 
 
 def test_each_waiting_shard_gets_its_own_run(

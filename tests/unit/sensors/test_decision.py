@@ -12,8 +12,6 @@ from audit_platform.sensors.decision import (
     BUSY_BLOCK_MS,
     LAUNCHED_BOUND_S,
     PENDING_BOUND_S,
-    REAP_CONFIRM_S,
-    REAP_PENDING_S,
     STARTED_BOUND_S,
     DrainRequest,
     Launch,
@@ -25,11 +23,9 @@ from audit_platform.sensors.decision import (
     StreamState,
     Wait,
     back_off_s,
-    confirm,
     decide,
     decide_shard,
     idle_s_of,
-    suspects,
 )
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -252,38 +248,6 @@ def test_every_decision_is_a_launch_a_wait_or_a_useful_sentence(shards: list[Sha
             assert all(numbered[number].waiting == 0 for number in idle)
         case Skip(reason=reason):
             assert len(reason) > 20
-
-
-def test_started_run_without_its_lease_is_a_suspect() -> None:
-    runs = {0: [run(RunStage.STARTED, STARTED_BOUND_S + 1)]}
-
-    assert suspects(runs, {}, NOW) == (RUN,)
-    assert suspects(runs, {0: LeaseState(run_id=OTHER, is_unexpired=True)}, NOW) == (RUN,)
-    assert suspects(runs, {0: LIVE}, NOW) == ()
-    assert suspects(runs, {1: LIVE}, NOW) == (RUN,)
-
-
-def test_young_and_cancelled_runs_are_no_suspects() -> None:
-    young = run(RunStage.STARTED, STARTED_BOUND_S)
-
-    assert suspects({0: [young, run(RunStage.CANCELING, 9_999)]}, {}, NOW) == ()
-
-
-def test_run_that_never_left_the_queue_is_a_suspect_after_minutes() -> None:
-    assert suspects({0: [run(RunStage.PENDING, REAP_PENDING_S)]}, {}, NOW) == ()
-    assert suspects({0: [run(RunStage.PENDING, REAP_PENDING_S + 1)]}, {}, NOW) == (RUN,)
-
-
-def test_suspect_is_dead_only_when_it_stays_one() -> None:
-    dead, seen = confirm([RUN], {}, 100.0)
-    assert (dead, seen) == ((), {RUN: 100.0})
-
-    assert confirm([RUN], seen, 100.0 + REAP_CONFIRM_S - 1) == ((), seen)
-    assert confirm([RUN], seen, 100.0 + REAP_CONFIRM_S) == ((RUN,), {})
-
-
-def test_cleared_suspect_is_forgotten() -> None:
-    assert confirm([], {RUN: 1.0}, 1_000.0) == ((), {})
 
 
 @pytest.mark.parametrize(
