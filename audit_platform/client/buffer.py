@@ -138,6 +138,11 @@ class Buffer:
                 self._work.notify()
             return record
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether half of the room is taken; an unlocked look."""
+        return 2 * self._events > self._max_events or 2 * self._bytes > self._max_bytes
+
     def put_control(self, payload: bytes) -> None:
         """Take an event that the client writes about itself; from the sending thread."""
         with self._lock:
@@ -223,6 +228,12 @@ class Buffer:
                 return not self._is_abandoned and self._remove(lane, record, DropReason.SPOOL)
             self._drop(lane, record.seq, DropReason.SPOOL, record.durability)
             return True
+
+    def wake(self) -> None:
+        """Let `wait_for_work` return: the sender has something else to do."""
+        with self._lock:
+            self._is_woken = True
+            self._work.notify_all()
 
     def wait_for_work(self, policy: BatchPolicy, due_s: float = float("inf")) -> Wake:
         """Wait until events should be sent.

@@ -110,11 +110,12 @@ class AuditClient:
             if not core.sender.is_started:
                 core.start()
             scope = current_scope()
-            decision = None if core.policies is None else core.decide(action, arguments, scope)
-            if decision is not None:
+            decision = None
+            if core.policies is not None:
+                decision = core.snapshots.decide(core.policies, action, arguments, scope)
                 if decision.omission is not None:
                     return
-                if "durability" not in arguments and decision.durability is not None:
+                if arguments.get("durability") is None and decision.durability is not None:
                     arguments["durability"] = decision.durability
                     is_durable = decision.durability is Durability.DURABLE
             if is_durable or not self._keep_call(core, action, arguments, scope, decision):

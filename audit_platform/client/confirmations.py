@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from audit_platform.client.coverage import (
+    FRESH_S,
     NOTHING_CONFIRMED,
     SHARD_FIELD,
     Coverage,
@@ -21,6 +22,7 @@ from audit_platform.client.coverage import (
     parse_status,
 )
 from audit_platform.client.custody import Custody
+from audit_platform.client.overload_rules import REFUSED_LEVEL
 from audit_platform.crash_points import crash
 from audit_platform.events.stream import Appender
 
@@ -37,22 +39,28 @@ class Confirmations:
         self._usual_shard = usual_shard
         self._status = defaultdict[int, Freshness](Freshness)
         self._before_refusal: dict[int, int | None] = {}
-        self.is_news_since_refusal = True
-        """Whether a drain run could write its status since Redis refused an entry."""
+        self._is_refused, self._refused_until_s = False, float("-inf")
+        self.level = 0
+        """Overload level in force."""
 
-    def note_refusal(self) -> None:
-        """Note which status is known at the moment at which Redis refuses an entry."""
+    def note_refusal(self, *, now_s: float) -> None:
+        """Redis is full: the highest level, until the drain could say how the shard is.
+
+        A drain cannot write its status into a full Redis either. Sending on at once would fill
+        every place that it frees, and no producer would ever learn of the overload.
+        """
         self._before_refusal = {
             shard: one.status.at_ms if one.status else None for shard, one in self._status.items()
         }
-        self.is_news_since_refusal = False
+        self._is_refused, self._refused_until_s = True, now_s + FRESH_S
+        self.level = REFUSED_LEVEL
 
     def _note_news(self, shard: int, found: ShardStatus | None) -> None:
         if found is not None and found.at_ms != self._before_refusal.get(shard):
-            self.is_news_since_refusal = True
+            self._is_refused = False
 
-    def ask(self, appender: Appender, custodies: Sequence[Custody], *, now_s: float) -> int:
-        """Ask each shard once; returns the highest overload level.
+    def ask(self, appender: Appender, custodies: Sequence[Custody], *, now_s: float) -> None:
+        """Ask each shard once; the highest of their overload levels is in force then.
 
         Raises:
             QueueError: Redis does not answer, or refuses.
@@ -73,7 +81,8 @@ class Confirmations:
                 level = max(level, status.status.level)
             for custody, answer in zip(asked, answers[1:], strict=True):
                 _apply(custody, parse_coverage(answer), is_fresh=is_fresh)
-        return level
+        is_refused = self._is_refused and now_s < self._refused_until_s
+        self.level = REFUSED_LEVEL if is_refused else level
 
     def state_of(self, custody: Custody, now_s: float) -> tuple[bool, float]:
         """Tell whether a drain run lives in the shard of an epoch, and how many seconds it lags."""

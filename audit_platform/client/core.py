@@ -12,7 +12,6 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import PurePath
 from threading import Lock
 from typing import Final
@@ -23,8 +22,7 @@ from audit_platform.client.custodian import Custodian
 from audit_platform.client.declarations import Declarations
 from audit_platform.client.disk import Disk
 from audit_platform.client.frozen import Frozen
-from audit_platform.client.policies import NotLogged, PolicyBook
-from audit_platform.client.scope import Scope
+from audit_platform.client.policies import PolicyBook
 from audit_platform.client.sender import Sender
 from audit_platform.client.snapshot import Snapshots
 from audit_platform.client.transport import Transport
@@ -32,7 +30,6 @@ from audit_platform.errors import AuditUnavailable, InvalidEvent
 from audit_platform.events.event import MAX_EVENT_BYTES
 from audit_platform.events.identity import TAIL_BITS
 from audit_platform.events.policy import Durability, batch_policy
-from audit_platform.events.policy_rules import Decision
 from audit_platform.events.stream import Appender
 from audit_platform.privacy.redact import Redactor
 from audit_platform.settings import ClientSettings
@@ -56,7 +53,6 @@ class ClientCore:
 
     def __init__(self, settings: ClientSettings, policies: PolicyBook | None) -> None:
         self.policies = policies
-        self._source = settings.source
         name = settings.producer_name or _default_name()
         self.buffer = Buffer(
             shards=settings.shards,
@@ -91,14 +87,14 @@ class ClientCore:
         declarations = Declarations(
             buffer=self.buffer,
             control=control,
-            take_news=_no_news if policies is None else policies.counts.take_news,
+            counts=None if policies is None else policies.counts,
             producer_id=lambda: producer_id_of(name, self.disk.slot_number),
         )
         self.custodian = Custodian(
             buffer=self.buffer,
             disk=self.disk,
             control=control,
-            declare=declarations.declare,
+            declarations=declarations,
             tenant_id=settings.tenant_id,
             shards=settings.shards,
             window_bytes=settings.resend_window_bytes,
@@ -121,18 +117,6 @@ class ClientCore:
         self._durable_timeout_s = settings.durable_timeout_s
         self.rejected: Counter[str] = Counter()
         self.reject_lock = Lock()
-
-    def decide(
-        self, action: object, arguments: Mapping[str, object], scope: Scope | None
-    ) -> Decision:
-        """Decide a call by the policies, before its event gets a number."""
-        assert self.policies is not None  # noqa: S101 - callers checked
-        inherited: Mapping[str, object] = scope.fields if scope is not None else {}
-        return self.policies.decide(
-            arguments.get("source") or inherited.get("source") or self._source,
-            action,
-            arguments.get("correlation_id") or inherited.get("correlation_id"),
-        )
 
     def start(self) -> None:
         """Open the disk and start the sending thread, with the first event."""
@@ -199,10 +183,6 @@ class ClientCore:
             logger.warning("audit event rejected: %s (further ones are only counted)", exc.message)
         elif is_first:
             logger.warning("audit event rejected by an unexpected error", exc_info=exc)
-
-
-def _no_news() -> list[NotLogged]:
-    return []
 
 
 def _new_epoch() -> int:

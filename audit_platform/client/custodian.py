@@ -17,12 +17,12 @@ from typing import Final
 from audit_platform.client.buffer import Buffer
 from audit_platform.client.confirmations import Confirmations
 from audit_platform.client.control_events import ControlEvents
-from audit_platform.client.coverage import FRESH_S
 from audit_platform.client.custody import Custody, Outgoing, Parcel
+from audit_platform.client.declarations import Declarations
 from audit_platform.client.disk import Disk
 from audit_platform.client.inheritance import Heirs
 from audit_platform.client.lane import Run
-from audit_platform.client.overload_rules import REFUSED_LEVEL, OverloadRule, rule_at
+from audit_platform.client.overload_rules import OverloadRule, rule_at
 from audit_platform.errors import QueueError, SpoolError
 from audit_platform.events.policy import shard_of
 from audit_platform.events.stream import Appender
@@ -45,7 +45,7 @@ class Custodian:
         buffer: Buffer,
         disk: Disk,
         control: ControlEvents,
-        declare: Callable[[], None],
+        declarations: Declarations,
         tenant_id: str,
         shards: int,
         window_bytes: int,
@@ -59,7 +59,7 @@ class Custodian:
             buffer: Of the client.
             disk: Of the client.
             control: Makes events about the client.
-            declare: Writes what was given up into the control lane.
+            declarations: Writes what will never come into the control lane.
             tenant_id: Tenant of these events.
             shards: Number of streams.
             window_bytes: Unconfirmed bytes in memory at most.
@@ -69,7 +69,7 @@ class Custodian:
         """
         self._buffer, self._disk, self._control, self._shards = buffer, disk, control, shards
         self._window_bytes, self._resend_after_s = window_bytes, resend_after_s
-        self._declare, self._producer_id_of = declare, producer_id_of
+        self._declarations, self._producer_id_of = declarations, producer_id_of
         self._control_shard = shard_of(tenant_id, shards)
         self.own: list[Custody] = []
         self._heirs = Heirs(
@@ -77,9 +77,7 @@ class Custodian:
         )
         self._confirmations = Confirmations(usual_shard=self._control_shard)
         self._polled_s = self._looked_s = float("-inf")
-        self._refused_until_s = float("-inf")
-        self.rule: OverloadRule = rule_at(0)
-        self.level = self.resent = self.released = 0
+        self.resent = self.released = 0
 
     def open(self) -> None:
         """Open the disk and take over what earlier processes left; again after a fork."""
@@ -90,7 +88,7 @@ class Custodian:
             for epoch in self._buffer.epochs
         ]
         for lane, custody in enumerate(self.own):
-            custody.shard = lane if lane < self._shards else self._control_shard
+            custody.fix_shard(lane if lane < self._shards else self._control_shard)
         self._adopt_spool()
 
     def _adopt_spool(self) -> None:
@@ -106,6 +104,16 @@ class Custodian:
         """Give all custodies, those of dead processes included."""
         yield from self.own
         yield from self._heirs.custodies()
+
+    @property
+    def level(self) -> int:
+        """Overload level in force, 0 to 3."""
+        return self._confirmations.level
+
+    @property
+    def rule(self) -> OverloadRule:
+        """What that level asks for."""
+        return rule_at(self._confirmations.level)
 
     @property
     def is_holding(self) -> bool:
@@ -128,9 +136,10 @@ class Custodian:
         if can_send and not self.is_holding and self._has_unsent():
             return now_s
         interval_s = _INTERVAL_S if self._is_waiting() else 2 * self._resend_after_s
-        if not self._is_waiting() and not self._heirs.keep_files:
-            return float("inf")
-        return max(now_s, self._polled_s + interval_s)
+        due_s = max(self._declarations.due_s(), self._polled_s + _INTERVAL_S)
+        if self._is_waiting() or self._heirs.keep_files:
+            due_s = min(due_s, self._polled_s + interval_s)
+        return max(now_s, due_s)
 
     def _has_unsent(self) -> bool:
         has_notice = next(self._heirs.notices(), None) is not None
@@ -152,7 +161,7 @@ class Custodian:
                 custody.unsent.add(seq, seq)
         is_due = now_s - self._polled_s >= _INTERVAL_S
         if is_due or self._buffer.is_closing:
-            self._declare()
+            self._declarations.declare()
         if is_due:
             self._polled_s = now_s
             if appender is not None:
@@ -165,28 +174,17 @@ class Custodian:
 
     def _poll(self, appender: Appender, now_s: float) -> None:
         try:
-            level = self._confirmations.ask(appender, list(self.custodies()), now_s=now_s)
+            self._confirmations.ask(appender, list(self.custodies()), now_s=now_s)
         except QueueError:
             return  # the next entry that is sent meets the same trouble, and is counted there
-        if self._refused_until_s > now_s and not self._confirmations.is_news_since_refusal:
-            level = REFUSED_LEVEL
-        self._obey(level)
+        self._buffer.is_shedding = self.rule.sheds_best_effort
         for custody in self.own:
             self.note_disk(custody)
         self._heirs.settle(self.own)
 
     def note_refusal(self) -> None:
-        """Redis is full: the highest level, until the drain could say how the shard is.
-
-        A drain cannot write its status into a full Redis either. Sending on at once would fill
-        every place that it frees, and no producer would ever learn of the overload.
-        """
-        self._refused_until_s = time.monotonic() + FRESH_S
-        self._confirmations.note_refusal()
-        self._obey(REFUSED_LEVEL)
-
-    def _obey(self, level: int) -> None:
-        self.level, self.rule = level, rule_at(level)
+        """Redis is full: shed and hold, until the drain could say how the shard is."""
+        self._confirmations.note_refusal(now_s=time.monotonic())
         self._buffer.is_shedding = self.rule.sheds_best_effort
 
     def note_disk(self, custody: Custody) -> None:
@@ -254,14 +252,6 @@ class Custodian:
             for run in runs
         ]
 
-    def shard_of(self, outgoing: Outgoing) -> int:
-        """Stream of an entry."""
-        custody = outgoing.custody
-        if outgoing.run is not None or custody in self.own:
-            return custody.shard or 0
-        custody.shard = custody.shard_of(outgoing.parcel)
-        return custody.shard
-
     def note_sent(self, outgoing: Outgoing) -> None:
         """Take an entry into custody that Redis has had."""
         custody, parcel = outgoing.custody, outgoing.parcel
@@ -305,7 +295,7 @@ class Custodian:
 
     def leave(self) -> None:
         """Write what is left to the disk and give it back; the sending thread has ended."""
-        self._declare()
+        self._declarations.declare()
         self.spill()
         self._heirs.close()
         self._disk.close()

@@ -64,6 +64,7 @@ class Custody:
         self.producer_id, self.epoch, self._shards, self.spool = producer_id, epoch, shards, spool
         self.shard: int | None = None
         """Stream that had an event of it last: the place to ask for its confirmation."""
+        self._is_fixed = False
         self.window: deque[Parcel] = deque()
         self.window_bytes = 0
         self.on_disk: deque[Parcel] = deque()
@@ -116,8 +117,17 @@ class Custody:
                 return found[:index]
         return found
 
+    def fix_shard(self, shard: int) -> None:
+        """Say that all events of the epoch go through one stream."""
+        self.shard, self._is_fixed = shard, True
+
     def shard_of(self, parcel: Parcel) -> int:
-        """Stream of a parcel, by the tenant of its first event."""
+        """Stream of a parcel: that of the epoch, or by the tenant of its first event."""
+        if not self._is_fixed or self.shard is None:
+            self.shard = self._shard_by_tenant(parcel)
+        return self.shard
+
+    def _shard_by_tenant(self, parcel: Parcel) -> int:
         if self._shards == 1 or not parcel.payloads:
             return 0
         try:

@@ -6,15 +6,18 @@ Guarantee: each number given up is declared once. Used by the sending thread alo
 once that has ended.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from typing import Final
 
 from audit_platform.client.buffer import Buffer
 from audit_platform.client.control_events import ControlEvents
-from audit_platform.client.policies import NotLogged
+from audit_platform.client.policies import PolicyCounts
 
 # Declarations wait while this many events about the client itself do.
 _MAX_WAITING: Final = 64
+# Each report is an event of its own: more often, sampling would fill the log it is to spare.
+_REPORT_S: Final = 60.0
 
 
 class Declarations:
@@ -25,7 +28,7 @@ class Declarations:
         *,
         buffer: Buffer,
         control: ControlEvents,
-        take_news: Callable[[], Sequence[NotLogged]],
+        counts: PolicyCounts | None,
         producer_id: Callable[[], int],
     ) -> None:
         """Keep what is needed.
@@ -33,11 +36,19 @@ class Declarations:
         Args:
             buffer: Counts what is given up, and has the control lane.
             control: Makes the events.
-            take_news: Gives the changed counts of calls that the policies left out.
+            counts: Counts of calls that the policies left out; None without policies.
             producer_id: Number of this producer, once it has its slot.
         """
-        self._buffer, self._control, self._take_news = buffer, control, take_news
-        self._producer_id = producer_id
+        self._buffer, self._control, self._counts = buffer, control, counts
+        self._producer_id, self._reported_s = producer_id, float("-inf")
+        if counts is not None:
+            counts.on_news = buffer.wake
+
+    def due_s(self) -> float:
+        """Moment of the monotonic clock at which calls that were left out are reported."""
+        if self._counts is None or not self._counts.has_news:
+            return float("inf")
+        return self._reported_s + _REPORT_S
 
     def declare(self) -> None:
         """Write what is new, unless too much of the kind waits already."""
@@ -47,6 +58,14 @@ class Declarations:
         for epoch, reason, numbers in self._buffer.take_lost():
             for payload in self._control.losses(producer_id, epoch, reason.value, numbers):
                 self._buffer.put_control(payload)
+        if self._counts is not None and self._counts.has_news:
+            self._report(producer_id, self._counts)
+
+    def _report(self, producer_id: int, counts: PolicyCounts) -> None:
+        now_s = time.monotonic()
+        if now_s < self.due_s() and not self._buffer.is_closing:
+            return
+        self._reported_s = now_s
         epoch = self._buffer.epochs[self._buffer.control_lane]
-        for payload in self._control.not_logged(producer_id, epoch, self._take_news()):
+        for payload in self._control.not_logged(producer_id, epoch, counts.take_news()):
             self._buffer.put_control(payload)

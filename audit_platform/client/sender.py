@@ -34,6 +34,8 @@ _MAKING_INTERVAL_S: Final = 0.05
 # What waits in memory during an outage goes to the disk so often.
 _SPILL_INTERVAL_S: Final = 0.25
 _AFTER_ERROR_S: Final = 1.0
+# Under overload there is always more to send; polls and the disk must not wait for its end.
+_LONGEST_TRIPS_S: Final = 0.5
 _ENDING_S: Final = 0.5
 
 
@@ -151,13 +153,18 @@ class Sender:
         return BatchPolicy(size=self._policy.size, interval_s=linger_s)
 
     def _send_all(self) -> bool:
-        """Send what waits in memory, then from disk; False after a failure."""
+        """Send what waits in memory, then from disk; False after a failure, or to write to disk."""
+        ends_s = time.monotonic() + _LONGEST_TRIPS_S
         while outgoing := self._from_memory():
             crash("P_BUFFERED")
             if not self._send(outgoing):
                 return False
             if self._buffer.is_out_of_time:
                 return True
+            if time.monotonic() > ends_s:
+                # Slower than what comes in: the platform's level is asked for in between, and what
+                # would soon find no room waits on disk.
+                return not self._buffer.is_half_full
         for outgoing in (self._custodian.resends, self._from_disk):
             entries = outgoing()
             if entries and not self._send(entries):
@@ -198,7 +205,7 @@ class Sender:
     def _entry(self, outgoing: Outgoing) -> BatchEntry:
         payloads = outgoing.parcel.payloads or ()
         return BatchEntry(
-            shard=self._custodian.shard_of(outgoing),
+            shard=outgoing.custody.shard_of(outgoing.parcel),
             ndjson=b"\n".join(payloads),
             count=len(payloads),
             received_ms=time.time_ns() // 1_000_000,
