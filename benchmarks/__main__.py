@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 from benchmarks import (
     dagster_storage,
+    drain_memory,
     drain_rate,
     idle_start,
     latency,
     log_call,
+    peers,
     recovery,
     redis_bounded,
 )
@@ -24,9 +26,20 @@ Measure = Callable[[bool], list[Figure]]
 
 
 def _measure_drain(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
-    if is_quick:
-        return drain_rate.measure(events=8_000, rounds=1)
-    return drain_rate.measure(events=200_000, rounds=3)
+    events, rounds = (8_000, 1) if is_quick else (200_000, 3)
+    return [
+        figure
+        for version in drain_rate.VERSIONS
+        for figure in drain_rate.measure(events=events, rounds=rounds, version=version)
+    ]
+
+
+def _measure_peers(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    return peers.measure(events=5_000 if is_quick else 50_000)
+
+
+def _measure_memory(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    return drain_memory.measure(events=20_000 if is_quick else 1_000_000)
 
 
 def _measure_latency(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
@@ -60,6 +73,8 @@ def _measure_bounded(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one tabl
 
 BENCHMARKS: dict[str, Measure] = {
     drain_rate.NAME: _measure_drain,
+    drain_memory.NAME: _measure_memory,
+    peers.NAME: _measure_peers,
     latency.NAME: _measure_latency,
     idle_start.NAME: _measure_idle_start,
     recovery.NAME: _measure_recovery,

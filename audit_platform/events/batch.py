@@ -25,7 +25,7 @@ FAILURES_UNTIL_OPEN: Final = 5
 OVERLOAD_LINGER_S: Final = 1.0
 
 # A connection that waits gets what is there from this part of a batch on: with a backlog the first
-# COPY begins sooner and the last ends sooner; smaller batches cost hardly more (decision 0008).
+# COPY begins sooner and the last ends sooner; smaller batches cost hardly more (decision 0012).
 WORTH_STARTING: Final = 0.25
 
 # Three time-outs in a row are no accident: the batch is too large for this link or this lock.
@@ -84,8 +84,8 @@ def should_flush(
         return True
     if not is_store_free:
         return False
-    is_worth_it = buffered.rows >= limits.rows * WORTH_STARTING
-    return is_worth_it or now_s - buffered.since_s >= limits.age_s
+    part = max(buffered.rows / limits.rows, buffered.bytes_ / limits.bytes_)
+    return part >= WORTH_STARTING or now_s - buffered.since_s >= limits.age_s
 
 
 def next_read_count(buffered: Buffered, limits: FlushLimits, *, mean: tuple[float, float]) -> int:

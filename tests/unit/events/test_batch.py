@@ -30,9 +30,13 @@ LIMITS = FlushLimits(rows=100, bytes_=10_000, age_s=0.2)
         (Buffered(entries=1, rows=1, bytes_=1, since_s=1.0), 1.3, False, False),
         (Buffered(entries=1, rows=100, bytes_=1, since_s=1.0), 1.0, False, True),
         (Buffered(entries=1, rows=1, bytes_=10_000, since_s=1.0), 1.0, False, True),
+        (Buffered(entries=1, rows=25, bytes_=1, since_s=1.0), 1.0, True, True),
+        (Buffered(entries=1, rows=1, bytes_=2_500, since_s=1.0), 1.0, True, True),
+        (Buffered(entries=1, rows=24, bytes_=2_499, since_s=1.0), 1.0, True, False),
+        (Buffered(entries=1, rows=99, bytes_=9_999, since_s=1.0), 9.0, False, False),
     ],
 )
-def test_flush_is_by_size_at_once_and_by_age_when_the_store_is_free(
+def test_flush_is_by_size_at_once_and_by_age_or_a_quarter_when_the_store_is_free(
     buffered: Buffered, now_s: float, is_store_free: bool, expected: bool
 ) -> None:
     assert should_flush(buffered, LIMITS, now_s=now_s, is_store_free=is_store_free) is expected

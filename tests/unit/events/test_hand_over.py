@@ -48,3 +48,46 @@ def test_the_taker_is_free_only_while_it_waits_for_an_item() -> None:
     assert seen_free.is_set()
     assert taken == 7
     assert not hand_over.is_taker_free
+
+
+def test_several_takers_get_each_item_once_and_all_of_them_the_error() -> None:
+    hand_over: HandOver[int] = HandOver(depth=1)
+    taken: list[int] = []
+    errors: list[str] = []
+
+    def take_all() -> None:
+        try:
+            while True:
+                item = hand_over.take(timeout_s=LONG_S)
+                assert item is not None
+                taken.append(item)
+        except RuntimeError as exc:
+            errors.append(str(exc))
+
+    takers = [Thread(target=take_all) for _ in range(3)]
+    for taker in takers:
+        taker.start()
+    for number in range(200):
+        assert hand_over.put(number, timeout_s=LONG_S)
+    hand_over.fail(RuntimeError("reader ended"))
+    for taker in takers:
+        taker.join(LONG_S)
+
+    assert sorted(taken) == list(range(200))
+    assert errors == ["reader ended"] * 3
+
+
+def test_a_second_taker_that_waits_is_free_beside_an_item_that_is_not_taken_yet() -> None:
+    hand_over: HandOver[int] = HandOver(depth=1)
+    takers = [Thread(target=hand_over.take, kwargs={"timeout_s": LONG_S}) for _ in range(2)]
+    for taker in takers:
+        taker.start()
+
+    given = 0
+    while given < len(takers):
+        given += hand_over.is_taker_free and hand_over.put(given, timeout_s=LONG_S)
+    for taker in takers:
+        taker.join(LONG_S)
+
+    assert not any(taker.is_alive() for taker in takers)
+    assert not hand_over.is_taker_free
