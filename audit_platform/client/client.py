@@ -243,7 +243,7 @@ class AuditClient:
             rejected=rejected,
             retries=core.transport.retries,
             breaker=core.transport.breaker.state,
-            level=core.custodian.level,
+            level=core.custodian.confirmations.level,
             last_error=core.transport.last_error or core.disk.last_error,
         )
 

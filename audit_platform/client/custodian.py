@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 1.0
 _LEFTOVERS_S: Final = 60.0
+_UNREADABLE_S: Final = 5.0
 _MAX_RESENDS: Final = 4
 # A drain behind by this much is no reason to send twice (delivery design, section 5).
 _LAG_FACTOR: Final = 3.0
@@ -75,8 +76,8 @@ class Custodian:
         self._heirs = Heirs(
             shards=shards, control=control, producer_id_of=producer_id_of, new_epoch=new_epoch
         )
-        self._confirmations = Confirmations(usual_shard=self._control_shard)
-        self._polled_s = self._looked_s = float("-inf")
+        self.confirmations = Confirmations(usual_shard=self._control_shard)
+        self._polled_s = self._looked_s = self._unreadable_until_s = float("-inf")
         self.resent = self.released = 0
 
     def open(self) -> None:
@@ -106,14 +107,9 @@ class Custodian:
         yield from self._heirs.custodies()
 
     @property
-    def level(self) -> int:
-        """Overload level in force, 0 to 3."""
-        return self._confirmations.level
-
-    @property
     def rule(self) -> OverloadRule:
         """What that level asks for."""
-        return rule_at(self._confirmations.level)
+        return rule_at(self.confirmations.level)
 
     @property
     def is_holding(self) -> bool:
@@ -134,7 +130,7 @@ class Custodian:
         """Moment of the monotonic clock at which there is something to do."""
         now_s = time.monotonic()
         if can_send and not self.is_holding and self._has_unsent():
-            return now_s
+            return max(now_s, self._unreadable_until_s)
         interval_s = _INTERVAL_S if self._is_waiting() else 2 * self._resend_after_s
         due_s = max(self._declarations.due_s(), self._polled_s + _INTERVAL_S)
         if self._is_waiting() or self._heirs.keep_files:
@@ -174,7 +170,7 @@ class Custodian:
 
     def _poll(self, appender: Appender, now_s: float) -> None:
         try:
-            self._confirmations.ask(appender, list(self.custodies()), now_s=now_s)
+            self.confirmations.ask(appender, list(self.custodies()), now_s=now_s)
         except QueueError:
             return  # the next entry that is sent meets the same trouble, and is counted there
         self._buffer.is_shedding = self.rule.sheds_best_effort
@@ -184,7 +180,7 @@ class Custodian:
 
     def note_refusal(self) -> None:
         """Redis is full: shed and hold, until the drain could say how the shard is."""
-        self._confirmations.note_refusal(now_s=time.monotonic())
+        self.confirmations.note_refusal(now_s=time.monotonic())
         self._buffer.is_shedding = self.rule.sheds_best_effort
 
     def note_disk(self, custody: Custody) -> None:
@@ -202,7 +198,7 @@ class Custodian:
         found = [Outgoing(custody=one, parcel=notice) for one, notice in self._heirs.notices()]
         now_s = time.monotonic()
         for custody in self.custodies():
-            is_fresh, lag_s = self._confirmations.state_of(custody, now_s)
+            is_fresh, lag_s = self.confirmations.state_of(custody, now_s)
             after_s = max(self._resend_after_s, _LAG_FACTOR * lag_s)
             limit = _MAX_RESENDS if is_fresh else 1
             if not is_fresh and not custody.is_oldest_due(now_s=now_s, after_s=after_s):
@@ -226,6 +222,7 @@ class Custodian:
         if self._disk.last_error != exc.message:
             logger.warning("audit events wait in the spool: %s", exc.message)
         self._disk.last_error = exc.message
+        self._unreadable_until_s = time.monotonic() + _UNREADABLE_S
 
     def from_disk(self, limit: int) -> list[Outgoing]:
         """Read entries that wait on disk for their first way to Redis."""
@@ -266,16 +263,18 @@ class Custodian:
 
     def spill(self) -> bool:
         """Write what waits in memory to the disk; False when that is not possible."""
-        for run in self._buffer.take_for_disk():
-            if not self._disk.write_run(run):
+        runs = self._buffer.take_for_disk()
+        written = [run for run in runs if self._disk.write_run(run)]
+        for run in runs:
+            if run not in written:
                 self._buffer.put_back(run)
-                return False
+                continue
             for record in run.records:
                 record.is_spooled = True
                 if self.own:
                     self.own[run.lane].unsent.add(record.seq, record.seq)
             self._buffer.moved_to_disk(run)
-        return True
+        return len(written) == len(runs)
 
     def _trim_window(self) -> None:
         total = sum(custody.window_bytes for custody in self.own)

@@ -255,3 +255,19 @@ def test_a_full_buffer_sends_durable_events_by_way_of_the_disk(shard: Shard) -> 
     shard.drain()
 
     assert len(actions(shard)) == len(set(actions(shard))) == 150
+
+
+def test_where_no_disk_takes_them_events_of_all_shards_stay_in_memory(
+    settings: Settings, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no directory")
+    with make_client(
+        settings, redis_url=NOBODY, spool_dir=blocked / "spool", shards=4, close_timeout_s=0
+    ) as client:
+        for number in range(40):
+            client.log("tick", tenant_id=f"tenant {number}")
+        wait_until(lambda: client.stats().retries > 3)
+
+        assert (client.stats().accepted, client.stats().buffered) == (40, 40)
+    assert client.stats().dropped == {DropReason.CLOSE_TIMEOUT: {Durability.STANDARD: 40}}
