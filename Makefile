@@ -64,7 +64,7 @@ chaos: $(SYNCED) ## all fault tests on PostgreSQL 18 and 16, at least 200 kills 
 	  AUDIT_TEST_PG=$$version AUDIT_TEST_CHAOS=full AUDIT_TEST_CHAOS_DIR=.chaos \
 	    $(BIN)/pytest -n 0 $(CHAOS) || status=1; \
 	done; \
-	$(BIN)/python -m tests.chaos.harness.report .chaos; exit $$status
+	$(BIN)/python -m tests.chaos.harness.report .chaos || status=1; exit $$status
 
 .PHONY: soak
 soak: $(SYNCED) ## an hour at a steady rate, a fault a minute; ends with PASS or FAIL

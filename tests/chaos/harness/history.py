@@ -32,6 +32,8 @@ class Mark(StrEnum):
     """The call refused the event; it is not accepted and should not be stored."""
     UNKNOWN = "u"
     """The call failed after it may have taken the event."""
+    CLOSED = "c"
+    """The client was closed in good order; last line of a file."""
 
 
 def new_event_id() -> str:
@@ -62,6 +64,10 @@ class HistoryFile:
         """Note how the call ended."""
         self._write(f"{mark} {event_id}\n")
 
+    def closed(self) -> None:
+        """Note that the client was closed: nothing excuses a loss of `standard` from then on."""
+        self._write(f"{Mark.CLOSED} -\n")
+
     def _write(self, line: str) -> None:
         os.write(self._descriptor, line.encode())
 
@@ -87,6 +93,8 @@ class ProcessHistory:
     """Ids in the order of the calls."""
     durability: dict[str, str]
     outcomes: dict[str, Mark]
+    is_closed: bool = False
+    """Ended in good order; false for a killed process, and for one that still runs."""
 
     def ids(self, mark: Mark) -> set[str]:
         """Ids with one outcome."""
@@ -155,10 +163,13 @@ def _read(path: Path) -> ProcessHistory:
     attempts: list[str] = []
     durability: dict[str, str] = {}
     outcomes: dict[str, Mark] = {}
+    is_closed = False
     for mark, event_id, *rest in _lines(path):
         if mark == Mark.ATTEMPT:
             attempts.append(event_id)
             durability[event_id] = rest[0]
+        elif mark == Mark.CLOSED:
+            is_closed = True
         else:
             outcomes[event_id] = Mark(mark)
     producer, _, start = path.name.removesuffix(_SUFFIX).rpartition(".")
@@ -168,6 +179,7 @@ def _read(path: Path) -> ProcessHistory:
         attempts=tuple(attempts),
         durability=durability,
         outcomes=outcomes,
+        is_closed=is_closed,
     )
 
 

@@ -118,13 +118,14 @@ class PlatformStack:
 
     def run_workers(self) -> list[psutil.Process]:
         """Processes that hold a writer's connection, found by their end of it."""
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error, psutil.Error):
             ports = {row[0] for row in self.site.ask(_DRAINING)}
-            return [
-                psutil.Process(connection.pid)
+            found = {
+                connection.pid
                 for connection in psutil.net_connections("tcp")
                 if connection.pid and connection.laddr and connection.laddr.port in ports
-            ]
+            }
+            return [psutil.Process(pid) for pid in sorted(found)]
         return []
 
     def service(self, name: str) -> list[psutil.Process]:

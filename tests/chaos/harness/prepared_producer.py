@@ -4,6 +4,7 @@ Run by `kept.py` with `-m`. `config["without"]` is `resend` or null; the part is
 memory of this process, nothing in the package can be switched off.
 """
 
+from audit_platform.client import core
 from audit_platform.client.custodian import Custodian
 from audit_platform.client.custody import Outgoing
 from tests.chaos.harness import producer_process
@@ -22,7 +23,7 @@ def main() -> None:
     """Prepare, then log as usual."""
     orders = Orders()
     if orders.config["without"] == "resend":
-        Custodian.resends = ForgetfulCustodian.resends
+        core.Custodian = ForgetfulCustodian
     producer_process.log_until_ordered(orders)
 
 

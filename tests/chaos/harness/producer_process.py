@@ -31,6 +31,7 @@ def log_until_ordered(orders: Orders) -> None:
     with HistoryFile(Path(config["histories"]), config["name"], start=config["start"]) as history:
         _log_until_end(client, history, orders)
         client.close()
+        history.closed()
 
 
 def _log_until_end(client: AuditClient, history: HistoryFile, orders: Orders) -> None:

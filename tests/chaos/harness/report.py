@@ -23,6 +23,10 @@ DIRECTORY: Final = os.environ.get("AUDIT_TEST_CHAOS_DIR")
 TOTAL: Final = "report.json"
 # 95 % upper bound of a rate after no failure in N trials is 3/N.
 RULE_OF_THREE: Final = 3
+# Goals R1 and R4 of the faults design.
+LEAST_KILLS: Final = 200
+LEAST_ACCEPTED: Final = 100_000
+MOST_RECOVERY_P95_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,8 @@ class Result:
     lost: int
     """Accepted, not stored, and not excused by the class."""
     excused: int
+    missing: Mapping[str, int]
+    """Accepted and not stored, by class, whether excused or not."""
     recovered: int
     duplicated: int
     unexpected: int
@@ -88,6 +94,7 @@ def result_of(
         accepted=dict(verdict.accepted),
         lost=len(verdict.unexcused),
         excused=verdict.excused,
+        missing=dict(verdict.lost),
         recovered=verdict.recovered,
         duplicated=verdict.duplicated,
         unexpected=len(verdict.unexpected),
@@ -101,7 +108,7 @@ def result_of(
 
 def publish(result: Result) -> None:
     """Print a result; keep it where `make chaos` collects them."""
-    print("\n".join(lines_of(asdict(result))))  # noqa: T201 - figures are wanted
+    say("\n".join(lines_of(asdict(result))))
     if DIRECTORY:
         directory = Path(DIRECTORY)
         directory.mkdir(parents=True, exist_ok=True)
@@ -121,6 +128,7 @@ def lines_of(result: Mapping[str, Any]) -> list[str]:
     accepted = sum(result["accepted"].values())
     kills = sum(kind["kills"] for kind in result["faults"].values())
     by_class = ", ".join(f"{name} {n:,}" for name, n in sorted(result["accepted"].items()))
+    missing = ", ".join(f"{name} {n:,}" for name, n in sorted(result["missing"].items()))
     lines = [
         "",
         (
@@ -128,7 +136,7 @@ def lines_of(result: Mapping[str, Any]) -> list[str]:
             f"Python {result['python']} · {result['machine']} · start number {result['seed']}"
         ),
         f"{result['seconds']:,.0f} s, {kills} kills, {accepted:,} accepted ({by_class})",
-        f"lost {result['lost']}, excused by class {result['excused']}, "
+        f"lost {result['lost']}, excused by class {result['excused']} ({missing or 'none'}), "
         f"recovered of unknown fate {result['recovered']}, duplicated {result['duplicated']}, "
         f"unexpected {result['unexpected']}, missing numbers {result['missing_numbers']}"
         + _bound(result["lost"], accepted),
@@ -203,26 +211,44 @@ def total_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def main(directory: Path) -> None:
-    """Print every result and the totals; keep all in one file."""
+def shortfalls(total: Mapping[str, Any]) -> list[str]:
+    """What a whole `make chaos` still owes on one PostgreSQL version; empty when it passed."""
+    wrong = [
+        f"{total[name]} {name}" for name in ("lost", "duplicated", "unexpected") if total[name]
+    ]
+    if total["kills"] < LEAST_KILLS:
+        wrong.append(f"only {total['kills']} kills of {LEAST_KILLS}")
+    if total["accepted"] < LEAST_ACCEPTED:
+        wrong.append(f"only {total['accepted']:,} accepted of {LEAST_ACCEPTED:,}")
+    if total["recovery_p95_s"] > MOST_RECOVERY_P95_S:
+        wrong.append(f"recovery p95 {total['recovery_p95_s']:.1f} s")
+    return wrong
+
+
+def main(directory: Path) -> bool:
+    """Print every result and the totals; keep all in one file; returns whether all is well."""
     paths = sorted(path for path in directory.glob("pg*.json"))
     results = [json.loads(path.read_text()) for path in paths]
     for result in results:
-        print("\n".join(lines_of(result)))  # noqa: T201
-    print()  # noqa: T201
+        say("\n".join(lines_of(result)))
+    say("")
     totals: dict[str, Any] = {}
     for version in sorted({result["postgres"].partition(".")[0] for result in results}):
-        chosen = [one for one in results if one["postgres"].startswith(version)]
-        totals[version] = total_of(chosen)
-        words = ", ".join(f"{name} {value:,}" for name, value in totals[version].items())
-        print(  # noqa: T201
-            f"PostgreSQL {version}: {words}"
-            + _bound(totals[version]["lost"], totals[version]["accepted"])
-        )
+        total = total_of([one for one in results if one["postgres"].startswith(version)])
+        totals[version] = total
+        words = ", ".join(f"{name} {value:,}" for name, value in total.items())
+        say(f"PostgreSQL {version}: {words}{_bound(total['lost'], total['accepted'])}")
+        say(f"  {'; '.join(shortfalls(total)) or 'passed'}")
     document = {"totals": totals, "results": results}
     (directory / TOTAL).write_text(json.dumps(document, indent=1) + "\n")
-    print(f"Kept in {directory / TOTAL}")  # noqa: T201
+    say(f"Kept in {directory / TOTAL}")
+    return bool(totals) and not any(map(shortfalls, totals.values()))
+
+
+def say(text: str) -> None:
+    """Print: figures are wanted."""
+    print(text)  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(not main(Path(sys.argv[1])))

@@ -32,8 +32,9 @@ from audit_platform.local.postgres import PostgresConfig, PostgresServer
 from audit_platform.local.redis import RedisConfig, RedisServer
 from audit_platform.retention.lifecycle import ensure_ahead
 from audit_platform.settings import Settings, load_settings
-from tests.chaos.harness.oracle import Stored, Verdict
+from tests.chaos.harness.oracle import Verdict
 from tests.chaos.harness.site import Site
+from tests.chaos.harness.stored import Stored
 from tests.conftest import KEY, POSTGRES_VERSION
 
 DATABASE: Final = "audit"

@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 
 from tests.chaos.harness.history import read_history
-from tests.chaos.harness.oracle import Stored, Verdict, judge, read_stored, waiting
+from tests.chaos.harness.oracle import Verdict, judge
+from tests.chaos.harness.stored import Stored, read_stored, waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
