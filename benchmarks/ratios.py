@@ -27,6 +27,11 @@ class Ratio:
 
 
 COPY = "psql \\copy of the same rows"
+PEER_YARDSTICK = "drain of the peers' rows"
+BEST_BULLMQ = "BullMQ + TypeORM at its best setting"
+BEST_DJANGO = "Django bulk_create() at its best setting"
+EMPTY_TABLE = "drain into the empty table"
+FULL_TABLE = "drain into the filled table"
 RATIOS = (
     Ratio(
         name="drain ÷ \\copy",
@@ -38,7 +43,49 @@ RATIOS = (
         name="drain of one event per entry ÷ \\copy",
         dividend="drain, one event per entry",
         divisor=COPY,
-        note="what a program without the SDK costs",
+        note="≥ 0.6; what a program without the SDK costs",
+    ),
+    Ratio(
+        name="drain ÷ \\copy, PostgreSQL 16",
+        dividend="drain, batch entries, PostgreSQL 16",
+        divisor=f"{COPY}, PostgreSQL 16",
+        note="as on 18",
+    ),
+    Ratio(
+        name="drain of one event per entry ÷ \\copy, PostgreSQL 16",
+        dividend="drain, one event per entry, PostgreSQL 16",
+        divisor=f"{COPY}, PostgreSQL 16",
+        note="as on 18",
+    ),
+    Ratio(
+        name="drain ÷ BullMQ + TypeORM",
+        dividend=PEER_YARDSTICK,
+        divisor=BEST_BULLMQ,
+        note="≥ 10, at the best setting found",
+    ),
+    Ratio(
+        name="drain ÷ Django bulk_create()",
+        dividend=PEER_YARDSTICK,
+        divisor=BEST_DJANGO,
+        note="which reads no queue",
+    ),
+    Ratio(
+        name="drain into the filled ÷ into the empty table",
+        dividend=FULL_TABLE,
+        divisor=EMPTY_TABLE,
+        note="≥ 0.8",
+    ),
+    Ratio(
+        name="log() to Redis ÷ pipelined XADD of single events",
+        dividend="log(), acknowledged by Redis",
+        divisor="XADD of single events, pipelined",
+        note="encoding and numbering included",
+    ),
+    Ratio(
+        name="log() durable p99 ÷ 10 ms",
+        dividend="durable, 4 threads, p99",
+        divisor=10_000.0,
+        note="≤ 1",
     ),
     Ratio(
         name="visible p99 at 100 events/s ÷ 1 s",

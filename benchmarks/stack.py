@@ -15,7 +15,7 @@ from pathlib import Path
 from audit_platform.db import migrate
 from audit_platform.db.pool import Connection, connect
 from audit_platform.local import redis
-from audit_platform.local.binaries import postgres_bin
+from audit_platform.local.binaries import PostgresVersion, postgres_bin
 from audit_platform.local.ports import any_free_port
 from audit_platform.local.postgres import (
     PostgresConfig,
@@ -61,7 +61,10 @@ def running_stack(**overrides: object) -> Iterator[Stack]:
     """
     directory = Path(tempfile.mkdtemp(prefix="audit-bench-"))
     directory.chmod(0o711)  # PostgreSQL runs as another user when root benchmarks
-    config = PostgresConfig(data_dir=directory, port=any_free_port(), password=new_password())
+    version: PostgresVersion = 16 if overrides.get("postgres_version") == 16 else 18
+    config = PostgresConfig(
+        data_dir=directory, port=any_free_port(), password=new_password(), version=version
+    )
     memory = overrides.get("redis_maxmemory_bytes", 2 << 30)
     database, queue = PostgresServer(config), _redis(directory, int(str(memory)))
     try:
@@ -117,7 +120,7 @@ def _stack(
         settings=settings,
         admin_url=config.url(DATABASE),
         redis_admin_url=queue.url("admin"),
-        psql=postgres_bin(18) / "psql",
+        psql=postgres_bin(config.version) / "psql",
         connection=connection,
     )
     connection.close()
