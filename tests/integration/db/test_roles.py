@@ -76,6 +76,41 @@ def test_the_writer_has_no_right_beyond_ingest(writer: psycopg.Connection, state
 
 
 @pytest.mark.parametrize(
+    "table", ["producer_epoch", "producer_numbers", "producer_sampled", "producer_name"]
+)
+@pytest.mark.parametrize("statement", ["select * from {}", "delete from {}", "truncate {}"])
+def test_the_writer_folds_and_asks_through_functions_only(
+    writer: psycopg.Connection, table: str, statement: str
+) -> None:
+    assert _refusal(writer, statement.format(f"audit.{table}")) == DENIED
+
+
+@pytest.mark.parametrize("view", ["producer_progress", "producer_ledger"])
+def test_accounts_of_producers_are_for_operators_only(
+    writer: psycopg.Connection, reader: psycopg.Connection, view: str
+) -> None:
+    refused = {_refusal(one, f"select * from audit.{view}") for one in (writer, reader)}
+
+    assert refused == {DENIED}
+
+
+def test_functions_of_the_owner_trust_no_object_of_the_session(
+    writer: psycopg.Connection, reader: psycopg.Connection, shard: Shard
+) -> None:
+    """A temporary table of the same name must not stand in for one of ours."""
+    functions = shard.rows(
+        "select proname, proconfig::text from pg_proc"
+        " where pronamespace = 'audit'::regnamespace and prosecdef"
+    )
+    writer.execute(b"create temporary table ingest_range (like audit.event_shape)")
+
+    assert len(functions) == 5
+    assert {config for _, config in functions} == {'{"search_path=pg_catalog, pg_temp"}'}
+    assert writer.execute(b"select audit.fold_ranges()").fetchall() == [(0,)]
+    assert _refusal(reader, "select audit.fold_ranges()") == DENIED
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         "select * from audit.event",
