@@ -10,7 +10,7 @@ import pytest
 
 from audit_platform.client import BreakerState, Durability
 from tests.chaos.harness.fault_proxy import Direction, Fault, FaultProxy
-from tests.chaos.harness.producing import CLASSES, draining, producing
+from tests.chaos.harness.producing import BOTH_CLASSES, CLASSES, draining, producing
 from tests.chaos.harness.traffic import OUTAGE_S, seconds_until
 from tests.conftest import RedisSpace
 from tests.integration.events.shard import Shard
@@ -30,7 +30,7 @@ def to_redis(redis_space: RedisSpace) -> Iterator[FaultProxy]:
         yield proxy
 
 
-@CLASSES
+@BOTH_CLASSES
 def test_an_entry_whose_reply_was_cut_is_sent_again_and_stored_once(
     shard: Shard,
     redis_space: RedisSpace,

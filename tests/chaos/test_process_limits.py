@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import which
+from signal import SIGCONT, SIGSTOP
 from typing import Any, Final
 
 import pytest
@@ -17,7 +18,7 @@ from audit_platform.events.tally import EndReason
 from tests.chaos.harness.services import plain
 from tests.chaos.harness.traffic import Traffic
 from tests.factories import event
-from tests.integration.events.shard import Shard
+from tests.integration.events.shard import Shard, wait_until
 
 pytestmark = pytest.mark.chaos
 
@@ -39,6 +40,24 @@ if name:
     resource.setrlimit(getattr(resource, name), (limit, limit))
 summary = run_drain(settings, shard=0, run_id="limited", dead_run_id=None, report=lambda _: None)
 print(json.dumps([summary.ended_because, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""
+
+IDLE_IN_TRANSACTION: Final = """
+import sys, threading
+from audit_platform.db.pool import connect, transaction
+from audit_platform.db.queries import load_queries
+from audit_platform.errors import DatabaseUnavailable
+
+connection = connect(sys.stdin.readline().strip(), application="frozen")
+limits = {"lock_timeout": "2s", "statement_timeout": "60s", "idle_timeout": "1s"}
+try:
+    with transaction(connection):
+        connection.execute(load_queries("events")["limit_transaction"], limits)
+        print("inside", flush=True)
+        threading.Event().wait(2)
+        connection.execute("select 1")
+except DatabaseUnavailable as exc:
+    print(type(exc).__name__)
 """
 
 PRODUCER: Final = """
@@ -185,3 +204,27 @@ def test_dead_letters_of_a_fast_clock_keep_their_bytes(shard: Shard) -> None:
     (letter,) = shard.letters()
     assert json.loads(letter.raw) == ahead
     assert not shard.stored_ids()
+
+
+def test_a_transaction_whose_process_froze_is_ended_by_postgresql(shard: Shard) -> None:
+    """P09: it would hold its locks for as long as the process sleeps."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", IDLE_IN_TRANSACTION],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(shard.settings.database_url_of("writer").encode() + b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"inside\n"
+        process.send_signal(SIGSTOP)
+        sessions = "select 1 from pg_stat_activity where application_name like '%frozen%'"
+        assert shard.rows(sessions)
+
+        wait_until(lambda: not shard.rows(sessions))
+
+        process.send_signal(SIGCONT)
+        output, _ = process.communicate(timeout=30)
+    assert output == b"DatabaseUnavailable\n"

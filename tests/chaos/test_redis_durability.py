@@ -20,7 +20,7 @@ from audit_platform.client import Durability
 from audit_platform.settings import Settings
 from tests.chaos.harness.fault_proxy import Direction, Fault, FaultProxy
 from tests.chaos.harness.own_redis import OwnRedis, own_redis, shard_on
-from tests.chaos.harness.producing import CLASSES, Producer, draining, producing
+from tests.chaos.harness.producing import BOTH_CLASSES, CLASSES, Producer, draining, producing
 from tests.chaos.harness.syscall_faults import injected
 from tests.chaos.harness.traffic import seconds_until
 from tests.conftest import Database
@@ -203,7 +203,7 @@ def test_a_flipped_byte_keeps_redis_from_starting_and_the_resend_brings_all_back
     assert "Bad file format" in log
 
 
-@CLASSES
+@BOTH_CLASSES
 @pytest.mark.parametrize("command", ["FLUSHALL", "DEL"])
 def test_a_deleted_stream_is_sent_again(
     server: OwnRedis, own_shard: Shard, producer: Producer, command: str
