@@ -11,6 +11,7 @@ from benchmarks import (
     dagster_storage,
     drain_memory,
     drain_rate,
+    growth,
     idle_start,
     latency,
     log_call,
@@ -40,6 +41,12 @@ def _measure_peers(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table 
 
 def _measure_memory(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
     return drain_memory.measure(events=20_000 if is_quick else 1_000_000)
+
+
+def _measure_growth(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    if is_quick:
+        return growth.measure(rows=200_000, events=8_000, rounds=1)
+    return growth.measure(rows=30_000_000, events=200_000, rounds=3)
 
 
 def _measure_latency(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
@@ -75,6 +82,7 @@ BENCHMARKS: dict[str, Measure] = {
     drain_rate.NAME: _measure_drain,
     drain_memory.NAME: _measure_memory,
     peers.NAME: _measure_peers,
+    growth.NAME: _measure_growth,
     latency.NAME: _measure_latency,
     idle_start.NAME: _measure_idle_start,
     recovery.NAME: _measure_recovery,
