@@ -136,6 +136,29 @@ class PlatformStack:
                 return [psutil.Process(state.pids[name])]
         return []
 
+    def second_daemon(self) -> "subprocess.Popen[bytes]":
+        """Start another daemon on the same Dagster home (F13), as the first was started."""
+        (daemon,) = self.service("daemon")
+        with self.data_dir.with_name("second-daemon.log").open("ab") as output:
+            return subprocess.Popen(
+                daemon.cmdline(),
+                env=daemon.environ(),
+                cwd=daemon.cwd(),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def launched_runs(self) -> int:
+        """Ingest runs that Dagster knows of; those that found the lease held are among them."""
+        url = load_settings(data_dir=self.data_dir).database_url_of("dagster")
+        with psycopg.connect(url) as connection:
+            row = connection.execute(
+                b"select count(*) from runs where pipeline_name like 'ingest%'"
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
+
     def all_processes(self) -> list[psutil.Process]:
         """The supervisor and everything that carries its mark."""
         marked = marked_processes(str(self.data_dir.resolve()))

@@ -129,10 +129,20 @@ def _fault_a_minute(stack: FastStack, *, end_s: float) -> None:
             deck = sorted(set(FAULTS) - LEFT_OUT)
             random.shuffle(deck)
         name = deck.pop()
+        if name.startswith("drain at ") or name == "drain SIGKILL":
+            _let_mortal_drain_take_over(stack)
         inject(stack, name)
         say(f"{time.strftime('%H:%M:%S')} {name}")
         next_s += FAULT_EVERY_S
     Event().wait(max(0.0, end_s - time.monotonic()))
+
+
+def _let_mortal_drain_take_over(stack: FastStack) -> None:
+    """Freeze the spared drain past its lease, so that the fault meets one that stores."""
+    if stack.active_drain().name in SPARED:
+        inject(stack, "drain frozen past its lease")
+        for thread in stack.thawing:
+            thread.join()
 
 
 def say(line: str) -> None:
