@@ -138,6 +138,7 @@ def fill(stack: Stack, rows: int) -> None:
     """Replace what is stored by about `rows` rows in thirty partitions, today's the last."""
     stack.connection.execute(TEMPLATE.format(rows=TEMPLATE_ROWS).encode())
     stack.empty()
+    before = {name: str(_row(stack, f"show {name}")[0]) for name in FILLING}
     _configure(stack, FILLING)
     columns = [name for (name,) in stack.connection.execute(COLUMNS.encode()).fetchall()]
     parts = _detached_parts(stack)
@@ -150,7 +151,7 @@ def fill(stack: Stack, rows: int) -> None:
     with ThreadPoolExecutor(CONNECTIONS) as executor:
         list(executor.map(fill_one, parts))
     stack.connection.execute(b"drop table public.template")
-    _configure(stack, dict.fromkeys(FILLING, "default"))
+    _configure(stack, before)
     stack.connection.execute(b"checkpoint")
     (stored,) = _row(stack, "select count(*) from audit.event")
     if stored != rows // DAYS * DAYS:
@@ -208,8 +209,7 @@ def _fill_part(connection: Connection, part: Part, columns: Sequence[str], rows:
 
 def _configure(stack: Stack, values: dict[str, str]) -> None:
     for name, value in values.items():
-        quoted = value if value == "default" else f"'{value}'"
-        _execute(stack.connection, f"alter system set {name} = {quoted}")
+        _execute(stack.connection, f"alter system set {name} = '{value}'")
     _execute(stack.connection, "select pg_reload_conf()")
 
 
