@@ -89,7 +89,8 @@ class Custodian:
             for epoch in self._buffer.epochs
         ]
         for lane, custody in enumerate(self.own):
-            custody.fix_shard(lane if lane < self._shards else self._control_shard)
+            is_control = lane == self._buffer.control_lane
+            custody.fix_shard(self._control_shard if is_control else lane % self._shards)
         self._adopt_spool()
 
     def _adopt_spool(self) -> None:
@@ -277,20 +278,9 @@ class Custodian:
         return len(written) == len(runs)
 
     def _trim_window(self) -> None:
-        total = sum(custody.window_bytes for custody in self.own)
-        while total > self._window_bytes:
+        while sum(custody.window_bytes for custody in self.own) > self._window_bytes:
             custody = max(self.own, key=lambda one: one.window_bytes)
-            oldest = custody.to_disk()
-            if oldest is None:
-                return
-            parcel, missing = oldest
-            total -= parcel.size_bytes
-            if self._disk.write(custody.epoch, missing):
-                custody.moved_to_disk(parcel)
-            else:
-                # Redis has them; only a loss there could not be mended any more.
-                custody.release_oldest()
-                self.released += len(parcel.records or ())
+            self.released += custody.trim(self._disk.write)
 
     def leave(self) -> None:
         """Write what is left to the disk and give it back; the sending thread has ended."""

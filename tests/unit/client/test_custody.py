@@ -135,11 +135,13 @@ def test_the_oldest_parcel_moves_to_disk_without_what_it_has(spool: Spool) -> No
     parcel = sent(custody, 1, 3)
     assert parcel.records is not None
     parcel.records[1].is_spooled = True
-    oldest = custody.to_disk()
+    sent(custody, 4, 2)
+    ((oldest, missing),) = custody.to_disk(1)
 
-    assert oldest is not None
-    assert [record.seq for record in oldest[1]] == [1, 3]
-    custody.moved_to_disk(oldest[0])
+    assert [record.seq for record in missing] == [1, 3]
+    custody.moved_to_disk(oldest)
+    assert [found.first_seq for found, _ in custody.to_disk(1 << 20)] == [4]
+    custody.release_oldest()
     assert (len(custody.window), len(custody.on_disk), custody.window_bytes) == (0, 1, 0)
 
 
@@ -152,9 +154,8 @@ def test_best_effort_events_are_let_go_when_memory_is_needed(spool: Spool) -> No
     parcel = Parcel(1, [b"x"] * 4, records, size_bytes=4)
     custody.note_sent(parcel, now_s=7)
 
-    oldest = custody.to_disk()
-    assert oldest is not None
-    custody.moved_to_disk(oldest[0])
+    ((oldest, _),) = custody.to_disk(1)
+    custody.moved_to_disk(oldest)
 
     kept = [(one.first_seq, one.last_seq, one.sent_s) for one in custody.on_disk]
     assert kept == [(1, 1, 7), (3, 4, 7)]
