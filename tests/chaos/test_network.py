@@ -21,6 +21,7 @@ from audit_platform.errors import DatabaseUnavailable
 from audit_platform.events.copy_rows import TransactionLimits, halves
 from audit_platform.events.stream import GROUP
 from audit_platform.events.tally import EndReason
+from tests.chaos.harness.extent import full_only
 from tests.chaos.harness.fault_proxy import Direction, Fault, FaultProxy
 from tests.chaos.harness.traffic import OUTAGE_S, Traffic, seconds_until, started, through
 from tests.conftest import Database, RedisSpace
@@ -73,6 +74,7 @@ def test_a_lost_commit_reply_stores_each_event_once(faulty: Shard, to_postgres: 
     traffic.check(faulty)
 
 
+@full_only
 def test_three_lost_commit_replies_in_a_row_change_nothing(
     faulty: Shard, to_postgres: FaultProxy
 ) -> None:
@@ -114,6 +116,7 @@ def test_control_a_consumer_that_acknowledges_first_loses_what_the_cut_takes(
     assert stored == set(accepted[5:]), "lost 5 of 10"
 
 
+@full_only
 def test_a_cut_acknowledgement_is_repeated(faulty: Shard, to_redis: FaultProxy) -> None:
     """N01 on the drain's side: XACK and XDEL executed, the reply of EXEC cut."""
     traffic = Traffic()
@@ -320,6 +323,7 @@ def test_without_free_connections_the_drain_queues(
     traffic.check(faulty)
 
 
+@full_only
 def test_a_toggled_link_bounds_reconnects(faulty: Shard, to_redis: FaultProxy) -> None:
     """N09 on the drain's side: refused and reachable in turn, at 1 Hz."""
     traffic, stop = Traffic(), threading.Event()

@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from audit_platform.events.tally import EndReason
+from tests.chaos.harness.extent import full_only
 from tests.chaos.harness.services import plain
 from tests.chaos.harness.traffic import Traffic
 from tests.factories import event
@@ -106,6 +107,7 @@ def test_with_little_memory_a_backlog_is_drained_in_small_batches(shard: Shard) 
     traffic.check(shard)
 
 
+@full_only
 def test_with_too_little_memory_a_drain_dies_and_the_next_one_stores_all(shard: Shard) -> None:
     """R09, the control: the limit is real. What was read stays pending."""
     traffic = Traffic()
@@ -130,6 +132,7 @@ def test_sixty_four_descriptors_are_enough(shard: Shard) -> None:
     traffic.check(shard)
 
 
+@full_only
 def test_without_descriptors_a_drain_waits_and_the_next_one_stores_all(shard: Shard) -> None:
     """R10, the control: nothing can be opened; the run ends at its age, in order or by an error."""
     traffic = Traffic()

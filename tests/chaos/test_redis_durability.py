@@ -18,6 +18,7 @@ import redis
 
 from audit_platform.client import Durability
 from audit_platform.settings import Settings
+from tests.chaos.harness.extent import full_only
 from tests.chaos.harness.fault_proxy import Direction, Fault, FaultProxy
 from tests.chaos.harness.own_redis import OwnRedis, own_redis, shard_on
 from tests.chaos.harness.producing import BOTH_CLASSES, CLASSES, Producer, draining, producing
@@ -115,6 +116,7 @@ def test_a_slow_disk_loses_acknowledged_entries_in_redis(
 
 
 @CLASSES
+@full_only
 def test_a_slow_disk_and_a_kill_lose_nothing_end_to_end(
     server: OwnRedis, own_shard: Shard, producer: Producer, tmp_path: Path
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_deleted_stream_is_sent_again(
 
 
 @CLASSES
+@full_only
 def test_a_deleted_stream_under_load_is_sent_again(
     server: OwnRedis, own_shard: Shard, producer: Producer
 ) -> None:

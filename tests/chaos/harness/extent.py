@@ -8,9 +8,14 @@ import os
 from random import SystemRandom
 from typing import Final, TypeVar
 
+import pytest
+
 Amount = TypeVar("Amount")
 
 IS_FULL: Final = os.environ.get("AUDIT_TEST_CHAOS") == "full"
+
+full_only: Final = pytest.mark.skipif(not IS_FULL, reason="only within `make chaos`")
+"""A variant of a fault that another test makes within `make test`."""
 
 
 def amount(short: Amount, full: Amount) -> Amount:
