@@ -18,7 +18,7 @@ from typing import Final
 import polars as pl
 
 from audit_platform.crash_points import crash
-from audit_platform.db.pool import Connection, transaction
+from audit_platform.db.pool import Connection, transaction, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import (
     DatabaseError,
@@ -84,6 +84,16 @@ class RowStore:
         self._limits = limits or TransactionLimits()
         self._ranges: PartitionRanges | None = None
         self._unconfirmed: tuple[str, BatchCounts] | None = None
+
+    def connect(self) -> None:
+        """Connect and read the partitions, so that the first batch need not wait for it.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL does not answer; the first batch tries again.
+        """
+        connection = self._connection()
+        with translated():
+            self._ranges = read_ranges(connection)
 
     def store(self, ready: ReadyFrame, context: BatchContext) -> BatchCounts:
         """Store one batch in one transaction.
@@ -200,6 +210,7 @@ def halves(frame: FrameResult) -> tuple[FrameResult, FrameResult]:
         rows=frame.rows.head(middle),
         rejects=(),
         ranges=(),
+        unstamped=0,
         n_read=middle,
         n_dup=0,
         redis_lost=0,

@@ -11,12 +11,14 @@ of its own with its own fence check. An event that lies in two batches at once i
 the second COPY waits at the unique index for the first to commit, and goes through the merge path.
 """
 
+from contextlib import suppress
 from threading import Thread
 from typing import Final
 
 from audit_platform.crash_points import crash
 from audit_platform.errors import (
     DatabaseError,
+    DatabaseUnavailable,
     FenceLost,
     GroupMissing,
     LockNotAvailable,
@@ -76,6 +78,8 @@ class Storer:
 
     def _run(self) -> None:
         try:
+            with suppress(DatabaseUnavailable):
+                self._store.connect()
             while not self._run_state.is_ending:
                 batch = self._intake.batches.take(timeout_s=_TAKE_TURN_S)
                 if batch is not None and self._store_batch(batch):

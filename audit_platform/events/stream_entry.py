@@ -42,9 +42,12 @@ def entries_of_claim(reply: Reply) -> list[StreamEntry]:
 
 def _entries(pairs: Sequence[Any]) -> list[StreamEntry]:
     """Make entries of ids and flat lists of names and values; without a list it was deleted."""
-    return [
-        StreamEntry(
-            entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
-        )
-        for entry_id, flat in pairs
-    ]
+    return [StreamEntry(entry_id.decode(), _fields(flat)) for entry_id, flat in pairs]
+
+
+def _fields(flat: list[bytes] | None) -> dict[bytes, bytes]:
+    if not flat:
+        return {}
+    if len(flat) == 2:  # noqa: PLR2004 - one field, as an entry of one event has
+        return {flat[0]: flat[1]}
+    return dict(zip(flat[::2], flat[1::2], strict=True))
