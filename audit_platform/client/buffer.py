@@ -55,7 +55,9 @@ class BufferCounts:
 class Buffer:
     """Shared by the threads that log and the one that sends.
 
-    Its last lane holds what the client writes about itself; no count includes these events.
+    Each shard has two lanes: `best_effort` events have numbers of their own, so that giving some up
+    tears no holes between the others. The last lane holds what the client writes about itself; no
+    count includes these events.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Buffer:
         self._lock = Lock()
         self._work = Condition(self._lock)
         self._settled = Condition(self._lock)
+        self._shards = shards
         self._lanes = [
-            Lane(number, new_epoch(), is_counted=number < shards) for number in range(shards + 1)
+            Lane(number, new_epoch(), is_counted=number < 2 * shards)
+            for number in range(2 * shards + 1)
         ]
         self._max_events, self._max_bytes = max_events, max_bytes
         self._accepted = self._sent = self._events = self._bytes = self._spooled = 0
@@ -116,10 +120,11 @@ class Buffer:
             if self._is_closing:
                 self._dropped[DropReason.CLOSED, durability] += 1
                 return None
-            lane = self._lanes[shard]
+            number = shard + self._shards if durability is Durability.BEST_EFFORT else shard
+            lane = self._lanes[number]
             seq = lane.next_seq
             lane.next_seq = seq + 1
-            self.note_number(shard, seq)
+            self.note_number(number, seq)
             if self.is_shedding and durability is Durability.BEST_EFFORT:
                 return self._drop(lane, seq, DropReason.SHED, durability)
             record = Record(seq, payload, durability)
@@ -157,7 +162,7 @@ class Buffer:
 
     def frozen_count(self, shard: int) -> int:
         """Calls of one shard that are no events yet; an unlocked look."""
-        return len(self._lanes[shard].frozen)
+        return len(self._lanes[shard].frozen) + len(self._lanes[shard + self._shards].frozen)
 
     def take_frozen(self, limit: int) -> list[tuple[Lane, Record]]:
         """Take the oldest calls that are no events yet, for `settle`; nobody else gets them."""

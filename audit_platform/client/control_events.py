@@ -22,22 +22,25 @@ END: Final = "audit.producer.end"
 SAMPLED: Final = "audit.producer.sampled"
 SOURCE: Final = "audit"
 MAX_PARTS: Final = 500
+MAX_NAME_CHARACTERS: Final = 200
 
 
 class ControlEvents:
     """Makes them with the tenant of one client."""
 
     def __init__(
-        self, *, tenant_id: str, tail74: Callable[[], int], now_us: Callable[[], int]
+        self, *, name: str, tenant_id: str, tail74: Callable[[], int], now_us: Callable[[], int]
     ) -> None:
         """Take what they have in common.
 
         Args:
+            name: Of the producer, for people: the ledger knows its number.
             tenant_id: Tenant of the client.
             tail74: Gives 74 random bits.
             now_us: Gives microseconds since 1970.
         """
-        self._tenant_id, self._tail74, self._now_us = tenant_id, tail74, now_us
+        self._name, self._tenant_id = name[:MAX_NAME_CHARACTERS], tenant_id
+        self._tail74, self._now_us = tail74, now_us
 
     def losses(
         self, producer_id: int, epoch: int, reason: str, ranges: Iterable[tuple[int, int]]
@@ -74,7 +77,7 @@ class ControlEvents:
             "source": SOURCE,
             "action": action,
             "actor_type": ActorType.SYSTEM.value,
-            "metadata": metadata,
+            "metadata": {**metadata, "name": self._name},
         }
         return json.dumps(record, separators=(",", ":")).encode()
 

@@ -80,6 +80,7 @@ class ClientCore:
             max_event_bytes=MAX_EVENT_BYTES,
         )
         control = ControlEvents(
+            name=name,
             tenant_id=settings.tenant_id,
             tail74=lambda: tails.getrandbits(TAIL_BITS),
             now_us=lambda: time.time_ns() // 1000,

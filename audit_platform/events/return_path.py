@@ -105,12 +105,22 @@ class ReturnPath:
             # The first one, or a server that was away: it may have come back at an earlier point
             # in time, and then exactly those that believe to be done must learn of it. They may be
             # unknown to the ledger now, so Redis is asked as well.
-            recent = recent_epochs(connection) | _epochs_of(self._told())
+            recent = recent_epochs(connection) | _epochs_of(self._told_fields())
             with self._lock:
                 self._touched |= recent
             self._known = connection
         self._publish_to((self._shard,), self._touched)
         self._publish_to(range(self._shards), self._reported)
+
+    def _told_fields(self) -> Sequence[str]:
+        try:
+            return self._told()
+        except QueueError as exc:
+            if exc.retryable:
+                raise
+            # A Redis user without HKEYS: only a ledger that forgot an epoch goes unnoticed then.
+            _LOG.warning("grant the consumer HKEYS: %s", exc.message)
+            return ()
 
     def _publish_to(self, shards: Sequence[int], epochs: set[Epoch]) -> None:
         # Taken off before the question: what is committed after it is noted anew.

@@ -10,7 +10,7 @@ NOW_US = 1_795_000_000_123_456
 
 
 def make() -> ControlEvents:
-    return ControlEvents(tenant_id="acme", tail74=lambda: 7, now_us=lambda: NOW_US)
+    return ControlEvents(name="billing", tenant_id="acme", tail74=lambda: 7, now_us=lambda: NOW_US)
 
 
 def test_a_loss_names_epoch_reason_and_numbers() -> None:
@@ -22,6 +22,7 @@ def test_a_loss_names_epoch_reason_and_numbers() -> None:
         "epoch": 22,
         "reason": "shed",
         "ranges": [[3, 5], [9, 9]],
+        "name": "billing",
     }
     assert (event["tenant_id"], event["source"], event["actor_type"]) == ("acme", "audit", "system")
     assert uuid7_ms(event["id"]) == NOW_US // 1000
@@ -47,6 +48,7 @@ def test_an_end_names_every_epoch_of_the_process() -> None:
         "producer_id": 11,
         "ended": [[22, 100], [23, 1]],
         "unclean": True,
+        "name": "billing",
     }
 
 
