@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,17 @@ def test_a_number_missing_without_a_loss_is_a_false_alarm(tmp_path: Path) -> Non
     verdict = judge(history_of(tmp_path, "standard"), stored_of(IDS, last=8))
 
     assert verdict.silent_gaps == 2
+
+
+def test_an_epoch_of_which_nothing_is_stored_excuses_what_is_left_over(tmp_path: Path) -> None:
+    """Classes are numbered apart: all that a process lost may lie in an epoch without a row."""
+    stored = stored_of(IDS[:-1], last=5)
+    numbers = {**stored.numbers, (7, 71): Numbers(last=1)}
+
+    verdict = judge(history_of(tmp_path, "standard"), replace(stored, numbers=numbers))
+
+    assert verdict.problems() == []
+    assert verdict.excused == 1
 
 
 def test_an_event_of_unknown_fate_may_be_stored_or_not(tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ def judge(history: History, stored: Stored) -> Verdict:
 def _excused(history: History, stored: Stored, lost: set[str]) -> tuple[set[str], int]:
     """Lost ids that missing numbers cover, and missing numbers that cover nothing.
 
-    Per process, by its own epochs. Processes none of whose events is stored are compared together
-    with the epochs that nobody claims.
+    Each process is compared with its own epochs first. An epoch of which no row is stored names no
+    process: all of these together are compared with what is left over.
     """
     own_epochs = {
         epoch: process
@@ -113,30 +113,23 @@ def _excused(history: History, stored: Stored, lost: set[str]) -> tuple[set[str]
             unclaimed += numbers.missing
         else:
             missing[id(process)] += numbers.missing
-    claimed = {id(process) for process in own_epochs.values()}
-    known = [one for one in history.processes if id(one) in claimed]
-    others = [one for one in history.processes if id(one) not in claimed]
-    pairs = [([process], missing[id(process)]) for process in known]
+    all_ids = stored.all_ids
     excused: set[str] = set()
-    silent = 0
-    for processes, count in [*pairs, (others, unclaimed)]:
-        covered, rest = _cover(processes, count, stored.all_ids, lost)
-        excused |= covered
-        silent += rest
-    return excused, silent
-
-
-def _cover(
-    processes: list[ProcessHistory], missing: int, all_ids: set[str], lost: set[str]
-) -> tuple[set[str], int]:
-    weak = sorted(
-        one for process in processes for one in process.ok & lost if _may_lose(process, one)
-    )
-    # A refused call, or one cut short, may have used up a number.
-    unsure = sum(len((process.unknown | process.ids(Mark.FAIL)) - all_ids) for process in processes)
-    unexcused = sum(len(process.ok & lost) for process in processes) - len(weak)
-    rest = max(0, missing - len(weak) - unexcused - unsure)
-    return set(weak[:missing]), rest
+    uncovered: list[str] = []
+    silent = unsure = 0
+    for process in history.processes:
+        count = missing[id(process)]
+        gone = sorted(process.ok & lost)
+        weak = [one for one in gone if _may_lose(process, one)]
+        excused |= set(weak[:count])
+        uncovered += weak[count:]
+        # A refused call, or one cut short, may have used up a number.
+        spare = len((process.unknown | process.ids(Mark.FAIL)) - all_ids)
+        beyond = max(0, count - len(gone))
+        silent += max(0, beyond - spare)
+        unsure += max(0, spare - beyond)
+    excused |= set(uncovered[:unclaimed])
+    return excused, silent + max(0, unclaimed - len(uncovered) - unsure)
 
 
 def _may_lose(process: ProcessHistory, event_id: str) -> bool:

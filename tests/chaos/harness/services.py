@@ -9,6 +9,7 @@ loses here it would lose in production. `stop` leaves no process and no director
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -55,7 +56,16 @@ class Postgres:
     def end(self, number: signal.Signals) -> None:
         """Signal the postmaster alone and wait for its end: SIGKILL, SIGQUIT or SIGINT."""
         with self.lock:
-            self.server._end(number)
+            try:
+                self.server._end(number)
+            except subprocess.TimeoutExpired as exc:
+                raise AssertionError(f"PostgreSQL does not end: {self._what_runs()}") from exc
+
+    def _what_runs(self) -> str:
+        """Processes of the server with their state, and the end of its log."""
+        lines = [f"{one.pid} {one.status()} {one.cmdline()}" for one in self.processes()]
+        log = self.config.data_dir / f"postgres-{self.config.version}.log"
+        return "\n".join([*lines, log.read_text(errors="replace")[-3000:]])
 
     def processes(self) -> list[psutil.Process]:
         """The postmaster and its children, as they are now."""
