@@ -3,6 +3,8 @@
 The traffic goes through our fault proxy, whose counters prove each injection. Short versions by
 default; `AUDIT_TEST_OUTAGE_S=600` gives the lengths of the fault catalogue. The producer's side
 is in `test_network_producer.py`, TLS in `test_network_tls.py`.
+
+Length: one table of the catalogue, one test or two for each of its rows.
 """
 
 import re

@@ -3,6 +3,8 @@
 Each test first proves the loss in Redis by counting, with nothing drained meanwhile; then drains
 run, and the sets are compared. The control without resending is the proof itself: what Redis lost
 came only once from a sender that does not resend.
+
+Length: one table of the catalogue, one test or two for each of its rows.
 """
 
 import json

@@ -7,6 +7,8 @@ one seed.
 
 The proxy runs in a thread of its own; each public method may be called from any other thread and
 returns when the change is in force.
+
+Length: the faults, their counters and the one place where each strikes are read together.
 """
 
 import asyncio
