@@ -11,6 +11,7 @@ from benchmarks import (
     dagster_storage,
     drain_memory,
     drain_rate,
+    enqueue,
     growth,
     idle_start,
     latency,
@@ -33,6 +34,11 @@ def _measure_drain(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table 
         for version in drain_rate.VERSIONS
         for figure in drain_rate.measure(events=events, rounds=rounds, version=version)
     ]
+
+
+def _measure_enqueue(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    events, rounds = (5_000, 1) if is_quick else (100_000, 3)
+    return enqueue.measure(events=events, rounds=rounds)
 
 
 def _measure_peers(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
@@ -87,6 +93,7 @@ BENCHMARKS: dict[str, Measure] = {
     idle_start.NAME: _measure_idle_start,
     recovery.NAME: _measure_recovery,
     log_call.NAME: _measure_call,
+    enqueue.NAME: _measure_enqueue,
     dagster_storage.NAME: _measure_storage,
     redis_bounded.NAME: _measure_bounded,
 }
