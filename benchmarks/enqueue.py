@@ -24,7 +24,7 @@ from audit_platform.settings import ClientSettings
 from benchmarks.backlog import make_events
 from benchmarks.figures import Figure, print_figures, read_last, write_result
 from benchmarks.log_call import DISK, call_of, running_redis
-from benchmarks.ratios import ENQUEUE, XADD_PIPELINED, ratios_of
+from benchmarks.ratios import ENQUEUE, XADD_ALONE, XADD_PIPELINED, ratios_of
 
 NAME = "enqueue"
 PREFIX: Final = "audit"
@@ -42,7 +42,7 @@ def measure(*, events: int, rounds: int) -> list[Figure]:
     """
     made = make_events(events)
     few = made[: max(1, events // 5)]
-    rates: dict[str, list[float]] = {ENQUEUE: [], XADD_PIPELINED: [], "one": []}
+    rates: dict[str, list[float]] = {ENQUEUE: [], XADD_PIPELINED: [], XADD_ALONE: []}
     with (
         running_redis() as server,
         TemporaryDirectory(prefix="audit-bench-", dir=DISK) as folder,
@@ -51,11 +51,11 @@ def measure(*, events: int, rounds: int) -> list[Figure]:
             spool = Path(folder) / str(number)
             rates[ENQUEUE].append(_log_all(server, spool, events))
             rates[XADD_PIPELINED].append(_xadd(server, made, PIPELINED))
-            rates["one"].append(_xadd(server, few, 1))
+            rates[XADD_ALONE].append(_xadd(server, few, 1))
     return [
         _figure(ENQUEUE, rates[ENQUEUE], events),
         _figure(XADD_PIPELINED, rates[XADD_PIPELINED], events),
-        _figure("XADD of single events, one at a time", rates["one"], len(few)),
+        _figure(XADD_ALONE, rates[XADD_ALONE], len(few)),
     ]
 
 
