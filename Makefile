@@ -62,7 +62,7 @@ chaos: $(SYNCED) ## all fault tests on PostgreSQL 18 and 16, at least 200 kills 
 	@rm -rf .chaos
 	status=0; for version in 18 16; do \
 	  AUDIT_TEST_PG=$$version AUDIT_TEST_CHAOS=full AUDIT_TEST_CHAOS_DIR=.chaos \
-	    $(BIN)/pytest -n 0 $(CHAOS) || status=1; \
+	    $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(CHAOS) || status=1; \
 	done; \
 	$(BIN)/python -m tests.chaos.harness.report .chaos || status=1; exit $$status
 
