@@ -96,6 +96,7 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   breaker.py                circuit breaker: how long to wait, how much to risk (pure)
   custodian.py              asks what is stored, sends again, spills, declares losses
   confirmations.py          asks the platform what is stored, and its overload level
+  parcel.py                 consecutive events of one entry, and when they go again (pure)
   custody.py                what one epoch sent and nobody confirmed yet
   seq_set.py                sets of numbers as ranges (pure)
   coverage.py               what the platform says it has stored (pure)

@@ -17,12 +17,13 @@ from typing import Final
 from audit_platform.client.buffer import Buffer
 from audit_platform.client.confirmations import Confirmations
 from audit_platform.client.control_events import ControlEvents
-from audit_platform.client.custody import Custody, Outgoing, Parcel
+from audit_platform.client.custody import Custody, Outgoing
 from audit_platform.client.declarations import Declarations
 from audit_platform.client.disk import Disk
 from audit_platform.client.inheritance import Heirs
 from audit_platform.client.lane import Run
 from audit_platform.client.overload_rules import OverloadRule, rule_at
+from audit_platform.client.parcel import Parcel
 from audit_platform.errors import QueueError, SpoolError
 from audit_platform.events.policy import shard_of
 from audit_platform.events.stream import Appender
@@ -232,14 +233,13 @@ class Custodian:
             if len(found) == limit:
                 break
             try:
-                parcel = custody.from_disk()
+                parcels = custody.from_disk(limit - len(found))
             except SpoolError as exc:
                 self._note_unreadable(exc)
                 continue
             lane = self.own.index(custody) if custody in self.own else None
-            if parcel is not None:
-                found.append(Outgoing(custody=custody, parcel=parcel, lane=lane))
-            else:
+            found += [Outgoing(custody=custody, parcel=one, lane=lane) for one in parcels]
+            if not parcels:
                 self.note_disk(custody)
         return found
 

@@ -16,40 +16,18 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from audit_platform.client.coverage import Coverage
-from audit_platform.client.lane import Record, Run
+from audit_platform.client.lane import Run
+from audit_platform.client.parcel import Parcel, consecutive, parcel_of
 from audit_platform.client.seq_set import SeqSet
 from audit_platform.client.spool import Spool, SpoolRecord
 from audit_platform.events.policy import Durability, shard_of
 from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY, Stamp
 
-LONGEST_RESEND_S: Final = 600.0
+# The line feeds between events count too.
+_ENTRY_ROOM: Final = MAX_ENTRY_BYTES - MAX_EVENTS_PER_ENTRY
 # Each write costs an fdatasync. Under overload entries are small and many: one write for each took
 # all the time of the sender, and memory ran over (64 MB of Redis, 2 cores, 2026-11-22).
 _TRIM_BYTES: Final = 4 << 20
-
-
-class Parcel:
-    """Consecutive events that Redis has had; without payloads, the disk has these."""
-
-    __slots__ = ("attempts", "first_seq", "last_seq", "payloads", "records", "sent_s", "size_bytes")
-
-    def __init__(
-        self,
-        first_seq: int,
-        payloads: Sequence[bytes],
-        records: Sequence[Record] | None,
-        *,
-        size_bytes: int,
-    ) -> None:
-        self.first_seq, self.last_seq = first_seq, first_seq + len(payloads) - 1
-        self.payloads: Sequence[bytes] | None = payloads
-        self.records, self.size_bytes = records, size_bytes
-        self.sent_s, self.attempts = 0.0, 0
-
-    def due_s(self, after_s: float) -> float:
-        """Moment to send it again: the pause doubles with each attempt, up to ten minutes."""
-        pause_s = after_s * 2.0 ** min(self.attempts - 1, 20)
-        return self.sent_s + min(pause_s, max(LONGEST_RESEND_S, after_s))
 
 
 class Custody:
@@ -89,36 +67,34 @@ class Custody:
         """Make a parcel of events that were taken from memory."""
         return Parcel(run.first_seq, run.payloads, run.records, size_bytes=run.size_bytes)
 
-    def from_disk(self) -> Parcel | None:
-        """Read the oldest events that wait on disk; None when none is there."""
-        while self.spool is not None and (first := self.unsent.first) is not None:
-            last = next(iter(self.unsent))[1]
-            payloads = self._read(first, last)
-            if payloads:
-                found = payloads[0].seq
-                if found > first:
-                    self.unsent.remove(first, found - 1)  # the disk has lost them: a gap
-                return Parcel(
-                    found,
-                    [record.payload for record in payloads],
-                    None,
-                    size_bytes=sum(len(record.payload) for record in payloads),
-                )
-            self.unsent.remove(first, last)
-        return None
+    def from_disk(self, limit: int = 1) -> list[Parcel]:
+        """Read the oldest events that wait on disk, as runs of consecutive numbers."""
+        while self.spool is not None and self.unsent:
+            first, last = self.unsent.first or 0, self.unsent.last or 0
+            found = self.spool.read(
+                self.epoch, first, last, max_records=MAX_EVENTS_PER_ENTRY, max_bytes=_ENTRY_ROOM
+            )
+            wanted = [record for record in found if self.unsent.covers(record.seq, record.seq)]
+            self._pass_over(first, found[-1].seq if found else last, wanted)
+            if wanted:
+                return [parcel_of(run) for run in consecutive(wanted)[:limit]]
+        return []
+
+    def _pass_over(self, first: int, last: int, wanted: Sequence[SpoolRecord]) -> None:
+        """Give up the numbers from first to last that the disk has lost: they become gaps."""
+        there = SeqSet()
+        for record in wanted:
+            there.add(record.seq, record.seq)
+        for lost in SeqSet([(first, last)]).within(self.unsent).minus(there):
+            self.unsent.remove(*lost)
 
     def _read(self, first: int, last: int) -> list[SpoolRecord]:
         """Read the first consecutive events of a range that fit one entry."""
         assert self.spool is not None  # noqa: S101 - callers checked
-        # The line feeds between events count too.
-        room = MAX_ENTRY_BYTES - MAX_EVENTS_PER_ENTRY
         found = self.spool.read(
-            self.epoch, first, last, max_records=MAX_EVENTS_PER_ENTRY, max_bytes=room
+            self.epoch, first, last, max_records=MAX_EVENTS_PER_ENTRY, max_bytes=_ENTRY_ROOM
         )
-        for index, record in enumerate(found):
-            if record.seq != found[0].seq + index:
-                return found[:index]
-        return found
+        return consecutive(found)[0] if found else []
 
     def fix_shard(self, shard: int) -> None:
         """Say that all events of the epoch go through one stream."""

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from audit_platform.client.control_events import ControlEvents
-from audit_platform.client.custody import Custody, Parcel
+from audit_platform.client.custody import Custody
 from audit_platform.client.lane import Record
+from audit_platform.client.parcel import Parcel
 from audit_platform.client.slot import EndedProcess, Slot
 from audit_platform.client.spool import Spool
 from audit_platform.events.policy import Durability

@@ -182,9 +182,8 @@ class Sender:
         return self._custodian.from_memory(runs)
 
     def _from_disk(self) -> list[Outgoing]:
-        return self._custodian.from_disk(
-            _MAX_RUNS_PER_TRIP if self._transport.breaker.failures == 0 else 1
-        )
+        has_failed = self._transport.breaker.failures > 0
+        return self._custodian.from_disk(1 if has_failed else _MAX_SMALL_RUNS_PER_TRIP)
 
     def _send(self, outgoing: list[Outgoing]) -> bool:
         """Send entries; after a failure put them back, wait, and return False."""

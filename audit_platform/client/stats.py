@@ -28,8 +28,6 @@ class DropReason(StrEnum):
 class BreakerState(StrEnum):
     """State of the circuit between the sender and Redis."""
 
-    SPOOL = "spool"
-    """The disk took a `durable` event not; the call raised `AuditUnavailable`."""
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"

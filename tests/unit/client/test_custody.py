@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from audit_platform.client.coverage import NOTHING_CONFIRMED, Coverage
-from audit_platform.client.custody import Custody, Parcel
+from audit_platform.client.custody import Custody
 from audit_platform.client.lane import Record
+from audit_platform.client.parcel import Parcel
 from audit_platform.client.seq_set import SeqSet
 from audit_platform.client.spool import Spool, SpoolRecord, SpoolStream
 from audit_platform.events.policy import Durability
@@ -79,11 +80,12 @@ def test_the_disk_gives_runs_of_consecutive_numbers(spool: Spool) -> None:
     on_disk(custody, spool, 2, 3, 4, 8, 9)
 
     found: list[tuple[int, int]] = []
-    while (parcel := custody.from_disk()) is not None:
+    for parcel in custody.from_disk(limit=9):
         custody.note_sent(parcel, now_s=0)
         found.append((parcel.first_seq, parcel.last_seq))
 
     assert found == [(2, 4), (8, 9)]
+    assert custody.from_disk() == []
     assert custody.unsent.count == 0
     assert custody.is_waiting
 
@@ -91,8 +93,7 @@ def test_the_disk_gives_runs_of_consecutive_numbers(spool: Spool) -> None:
 def test_a_resend_from_disk_carries_the_same_bytes(spool: Spool) -> None:
     custody = make(spool)
     on_disk(custody, spool, 1, 2)
-    first = custody.from_disk()
-    assert first is not None
+    (first,) = custody.from_disk()
     before = first.payloads
     custody.note_sent(first, now_s=0)
     (again,) = custody.due(now_s=100, after_s=30, limit=4)
@@ -107,19 +108,28 @@ def test_numbers_that_the_disk_lost_are_passed_over(spool: Spool) -> None:
     on_disk(custody, spool, 5)
     custody.unsent.add(1, 7)
 
-    parcel = custody.from_disk()
+    (parcel,) = custody.from_disk(limit=9)
 
-    assert parcel is not None
     assert (parcel.first_seq, parcel.last_seq) == (5, 5)
     custody.note_sent(parcel, now_s=0)
-    assert custody.from_disk() is None
+    assert custody.from_disk() == []
+
+
+def test_numbers_that_redis_has_had_are_not_read_again(spool: Spool) -> None:
+    custody = make(spool)
+    on_disk(custody, spool, *range(1, 8))
+    custody.unsent.remove(2, 5)
+
+    found = [(one.first_seq, one.last_seq) for one in custody.from_disk(limit=9)]
+
+    assert found == [(1, 1), (6, 7)]
+    assert [(one.first_seq, one.last_seq) for one in custody.from_disk()] == [(1, 1)]
 
 
 def test_what_the_database_forgot_is_sent_again_from_disk(spool: Spool) -> None:
     custody = make(spool)
     on_disk(custody, spool, 1, 2, 3)
-    parcel = custody.from_disk()
-    assert parcel is not None
+    (parcel,) = custody.from_disk()
     custody.note_sent(parcel, now_s=0)
     custody.apply(covering(3))
     assert not custody.is_waiting
