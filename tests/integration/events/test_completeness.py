@@ -112,9 +112,7 @@ def test_a_deleted_ledger_is_found_both_ways(shard: Shard) -> None:
     add(shard, range(1, 21))
     add(shard, range(1, 4), epoch=EPOCH + 1)
     shard.drain()
-    shard.sql.execute(
-        b"update audit.producer_numbers set r = r - '{[5,8)}' where epoch = 4242"
-    )
+    shard.sql.execute(b"update audit.producer_numbers set r = r - '{[5,8)}' where epoch = 4242")
     for table in ("producer_epoch", "producer_numbers"):
         shard.sql.execute(f"delete from audit.{table} where epoch = 4243".encode())
 

@@ -203,9 +203,7 @@ _STEPS = st.lists(
 def test_any_interleaving_of_ranges_and_folds_equals_sets(
     writer: Connection, shard: Shard, steps: list[tuple[str, int, int]]
 ) -> None:
-    shard.sql.execute(
-        b"truncate audit.ingest_range, audit.producer_epoch, audit.producer_numbers"
-    )
+    shard.sql.execute(b"truncate audit.ingest_range, audit.producer_epoch, audit.producer_numbers")
     model = Model()
     for kind, first, width in steps:
         if kind == "fold":
