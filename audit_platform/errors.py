@@ -118,7 +118,7 @@ class InvalidEvent(AuditPlatformError):
 
 
 class AuditUnavailable(AuditPlatformError):
-    """A durable event was not accepted. Free or change the disk of AUDIT_SPOOL_DIR, log it again."""
+    """A durable event was not accepted. Mend the disk of AUDIT_SPOOL_DIR and log it again."""
 
     retryable = True
 
@@ -136,7 +136,7 @@ class InvalidMapping(AuditPlatformError):
 
 
 class InvalidPolicy(AuditPlatformError):
-    """A policies file is missing or wrong. Correct the named rule; `policies check` tests a file."""
+    """A policies file is missing or wrong. Correct the named rule; `policies check` tests it."""
 
     exit_code = 2
 

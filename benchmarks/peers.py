@@ -67,8 +67,8 @@ SETTINGS: Final = (
     Setting(batch=500, note="as its document, larger batch"),
     Setting(batch=500, concurrency=50),
     Setting(batch=500, concurrency=50, is_insert=True),
-    Setting(batch=2_000, concurrency=200, is_insert=True),
-    Setting(batch=500, concurrency=100, processes=2, is_insert=True),
+    Setting(batch=1_000, concurrency=500, is_insert=True),
+    Setting(batch=1_000, concurrency=500, processes=2, is_insert=True),
 )
 
 
@@ -231,7 +231,7 @@ def _figure(name: str, rate: float, events: int, note: str, unit: str = "rows/s"
 def main() -> None:
     """Measure, print, keep."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--events", type=int, default=50_000)
+    options.add_argument("--events", type=int, default=100_000)
     options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(events=given.events)

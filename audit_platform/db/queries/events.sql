@@ -22,7 +22,10 @@ with takeable as (
                     select 1
                     from pg_catalog.pg_stat_activity as a
                     where a.application_name = left(
-                        concat('audit-platform drain ', drain_lease.shard, ' ', drain_lease.run_id), 63
+                        concat(
+                            'audit-platform drain ', drain_lease.shard, ' ', drain_lease.run_id
+                        ),
+                        63
                     )
                 )
             )
