@@ -96,7 +96,6 @@ def test_a_name_is_taken_when_it_is_one() -> None:
 def test_what_the_sdk_writes_is_read() -> None:
     events = written.ControlEvents(
         name="billing",
-        name="billing",
         tenant_id="acme",
         tail74=lambda: 5,
         now_us=lambda: 1_700_000_000_000_000,
