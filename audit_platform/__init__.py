@@ -61,6 +61,7 @@ events/                     PATH 1: from the stream to PostgreSQL
   tally.py                  what a drain run did: since the last report, in total (pure)
   writer_session.py         the writer's connection of a run, replaced when broken
   back_off.py               waiting between attempts, with jitter, ended by a stop
+  garbage.py                rarer garbage collections for the length of a drain
   stop_signal.py            SIGTERM as a stop flag, for one block
 imports/                    files of other systems into the stream
   mapping.py                foreign records to events and back (pure)

@@ -23,6 +23,7 @@ from audit_platform.events.copy_rows import RowStore
 from audit_platform.events.dead_letter import DeadLetterVault
 from audit_platform.events.drain_loop import Drain, DrainLimits
 from audit_platform.events.frame import FrameResult, to_frame
+from audit_platform.events.garbage import rare_collections
 from audit_platform.events.intake import Intake
 from audit_platform.events.lease import Lease
 from audit_platform.events.ledger import new_batch_id
@@ -66,6 +67,7 @@ def run_drain(
     stop = Event()
     with ExitStack() as stack:
         stack.enter_context(stop_on_sigterm(stop))
+        stack.enter_context(rare_collections())
         session = _session(settings, stack, shard=shard, run_id=run_id)
         taken = _take_lease(
             session, settings, stop, shard=shard, run_id=run_id, dead_run_id=dead_run_id
