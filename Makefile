@@ -11,8 +11,8 @@ SHELL := /bin/bash
 ARGS ?=
 #? TESTS          what `make test` runs: paths, or -k and -m expressions
 TESTS ?=
-#? WORKERS        test processes; two fit a machine with 2 cores, 0 runs in this one
-WORKERS ?= 2
+#? WORKERS        test processes; three keep 2 cores busy, since many tests wait; 0 runs in this one
+WORKERS ?= 3
 #? CHAOS          what `make chaos` runs
 CHAOS ?= -m chaos
 #? SOAK_MINUTES   length of `make soak`

@@ -84,13 +84,22 @@ class Buffer:
         # Events that no run has taken yet; the sender is woken when they reach `_wake_at`.
         self._queued, self._wake_at = 0, _NEVER
         self._dropped: Counter[tuple[DropReason, Durability]] = Counter()
+        # `durable` events without room in memory, until the disk has them.
+        self._unqueued: set[Record] = set()
         self._flushing = self._turn = 0
         self._is_closing = self._is_abandoned = self._is_woken = False
         self._deadline_s = float("inf")
         self.is_shedding = False
         """Whether `best_effort` events are given up at once: the platform is overloaded."""
-        self.note_number: Callable[[int, int], None] = _forget
-        """Called with lane and number, under the lock; keeps the numbers of a killed process."""
+        self._note_number: Callable[[int, int], None] = _forget
+
+    def note_with(self, note_number: Callable[[int, int], None]) -> None:
+        """Keep each number, from now on, where it survives a killed process.
+
+        Args:
+            note_number: Called with lane and number, under the lock.
+        """
+        self._note_number = note_number
 
     @property
     def epochs(self) -> list[int]:
@@ -106,6 +115,10 @@ class Buffer:
     def control_lane(self) -> int:
         """Number of the lane for what the client writes about itself."""
         return len(self._lanes) - 1
+
+    def is_best_effort(self, lane: int) -> bool:
+        """Whether a lane holds `best_effort` events."""
+        return self._shards <= lane < 2 * self._shards
 
     def put(self, shard: int, payload: bytes | Frozen, durability: Durability) -> Record | None:
         """Take one event, or the call it will be made of, or drop it; never waits for room.
@@ -124,16 +137,18 @@ class Buffer:
             lane = self._lanes[number]
             seq = lane.next_seq
             lane.next_seq = seq + 1
-            self.note_number(number, seq)
+            self._note_number(number, seq)
             if self.is_shedding and durability is Durability.BEST_EFFORT:
                 return self._drop(lane, seq, DropReason.SHED, durability)
-            record = Record(seq, payload, durability)
             if self._events >= self._max_events or self._bytes + size > self._max_bytes:
                 self._make_room(size, durability)
                 if self._events >= self._max_events or self._bytes + size > self._max_bytes:
                     if durability is Durability.DURABLE:
+                        record = Record(seq, payload, durability)
+                        self._unqueued.add(record)
                         return record
                     return self._drop(lane, seq, DropReason.BUFFER_FULL, durability)
+            record = Record(seq, payload, durability)
             lane.append(record)
             self._events += 1
             self._bytes += size
@@ -152,7 +167,7 @@ class Buffer:
         """Take an event that the client writes about itself; from the sending thread."""
         with self._lock:
             lane = self._lanes[-1]
-            self.note_number(self.control_lane, lane.next_seq)
+            self._note_number(self.control_lane, lane.next_seq)
             lane.append(Record(lane.next_seq, payload, Durability.STANDARD))
             lane.next_seq += 1
 
@@ -214,9 +229,10 @@ class Buffer:
     def is_on_disk(self, shard: int, record: Record) -> None:
         """Note that the disk has a `durable` event; without room in memory it waits there."""
         record.is_spooled = True
-        if record.is_queued:
+        if record not in self._unqueued:
             return
         with self._lock:
+            self._unqueued.discard(record)
             lane = self._lanes[shard]
             lane.overflowed.append(record.seq)
             lane.disk_count += 1
@@ -229,8 +245,9 @@ class Buffer:
         """Give up a `durable` event that the disk refused; False when it is on its way."""
         with self._lock:
             lane = self._lanes[shard]
-            if record.is_queued:
+            if record not in self._unqueued:
                 return not self._is_abandoned and self._remove(lane, record, DropReason.SPOOL)
+            self._unqueued.discard(record)
             self._drop(lane, record.seq, DropReason.SPOOL, record.durability)
             return True
 

@@ -105,9 +105,10 @@ class AuditClient:
             core.reject(exc)
 
     def _log(self, core: ClientCore, action: object, arguments: dict[str, object]) -> None:
-        is_durable = arguments.get("durability") == Durability.DURABLE
+        durability = arguments.pop("durability", None)
+        is_durable = durability is not None and durability == Durability.DURABLE
         try:
-            if not core.sender.is_started:
+            if not core.is_started:
                 core.start()
             scope = current_scope()
             decision = None
@@ -115,35 +116,51 @@ class AuditClient:
                 decision = core.snapshots.decide(core.policies, action, arguments, scope)
                 if decision.omission is not None:
                     return
-                if arguments.get("durability") is None and decision.durability is not None:
-                    arguments["durability"] = decision.durability
-                    is_durable = decision.durability is Durability.DURABLE
-            if is_durable or not self._keep_call(core, action, arguments, scope, decision):
-                tenant_id, durability, payload = core.snapshots.snapshot(
-                    action, arguments, scope, decision=decision
-                )
-                shard = shard_of(tenant_id, self._shards) if self._shards > 1 else 0
-                if durability is Durability.DURABLE:
-                    is_durable = True
-                    core.put_durable(shard, payload)
-                else:
-                    core.buffer.put(shard, payload, durability)
+                if durability is None:
+                    durability = decision.durability
+                    is_durable = durability is Durability.DURABLE
+            if is_durable or not self._keep_call(
+                core, action, arguments, scope, decision, durability
+            ):
+                if durability is not None:
+                    arguments["durability"] = durability
+                self._log_now(core, action, arguments, scope, decision)
         except Exception as exc:
             if not isinstance(exc, AuditUnavailable):
                 core.reject(exc)
             if is_durable:
                 raise
 
-    def _keep_call(
+    def _log_now(
         self,
         core: ClientCore,
         action: object,
         arguments: dict[str, object],
         scope: Scope | None,
         decision: Decision | None,
+    ) -> None:
+        """Make the event in the call; returns when it is in memory, or, if `durable`, on disk."""
+        tenant_id, durability, payload = core.snapshots.snapshot(
+            action, arguments, scope, decision=decision
+        )
+        shard = shard_of(tenant_id, self._shards) if self._shards > 1 else 0
+        if durability is Durability.DURABLE:
+            core.put_durable(shard, payload)
+        else:
+            core.buffer.put(shard, payload, durability)
+
+    def _keep_call(  # noqa: PLR0917 - as above
+        self,
+        core: ClientCore,
+        action: object,
+        arguments: dict[str, object],
+        scope: Scope | None,
+        decision: Decision | None,
+        durability: object,
     ) -> bool:
         """Copy the call for the sender; False when it has to become an event here."""
-        durability = arguments.pop("durability", Durability.STANDARD)
+        if durability is None:
+            durability = Durability.STANDARD
         if type(durability) is Durability:
             shard = self._shard_of_call(core, arguments, scope)
             if shard is not None and core.buffer.frozen_count(shard) < MAX_WAITING_CALLS:
@@ -152,7 +169,6 @@ class AuditClient:
                 if call is not None:
                     core.buffer.put(shard, call, durability)
                     return True
-        arguments["durability"] = durability
         return False
 
     def _shard_of_call(

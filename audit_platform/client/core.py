@@ -67,8 +67,8 @@ class ClientCore:
             retain_s=settings.spool_retain_s,
             epochs=self.buffer.epochs,
             numbers=lambda: self.buffer.numbers,
+            note_with=self.buffer.note_with,
         )
-        self.buffer.note_number = self.disk.note_number
         # An own generator: an application that seeds the global one must not repeat our ids.
         tails = random.Random(secrets.randbits(256))  # noqa: S311 - unique, not secret
         self.snapshots = Snapshots(
@@ -116,6 +116,8 @@ class ClientCore:
             make_events=self.make_events,
         )
         self._durable_timeout_s = settings.durable_timeout_s
+        self.is_started = False
+        """Whether the sending thread runs; a plain attribute for the fast path of `log()`."""
         self.rejected: Counter[str] = Counter()
         self.reject_lock = Lock()
 
@@ -123,6 +125,7 @@ class ClientCore:
         """Open the disk and start the sending thread, with the first event."""
         self.disk.open()
         self.sender.ensure_started()
+        self.is_started = self.sender.is_started
 
     def put_durable(self, shard: int, payload: bytes) -> None:
         """Take one event; returns when it is on disk.

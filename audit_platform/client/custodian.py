@@ -86,8 +86,14 @@ class Custodian:
         self._disk.open()
         producer_id = self._producer_id_of(self._disk.slot_number)
         self.own = [
-            Custody(producer_id=producer_id, epoch=epoch, shards=self._shards, spool=None)
-            for epoch in self._buffer.epochs
+            Custody(
+                producer_id=producer_id,
+                epoch=epoch,
+                shards=self._shards,
+                spool=None,
+                may_spool=not self._buffer.is_best_effort(lane),
+            )
+            for lane, epoch in enumerate(self._buffer.epochs)
         ]
         for lane, custody in enumerate(self.own):
             is_control = lane == self._buffer.control_lane

@@ -20,7 +20,7 @@ from audit_platform.client.lane import Run
 from audit_platform.client.parcel import Parcel, consecutive, parcel_of
 from audit_platform.client.seq_set import SeqSet
 from audit_platform.client.spool import Spool, SpoolRecord
-from audit_platform.events.policy import Durability, shard_of
+from audit_platform.events.policy import shard_of
 from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY, Stamp
 
 # The line feeds between events count too.
@@ -33,7 +33,15 @@ _TRIM_BYTES: Final = 4 << 20
 class Custody:
     """Unconfirmed events of one epoch of one producer."""
 
-    def __init__(self, *, producer_id: int, epoch: int, shards: int, spool: Spool | None) -> None:
+    def __init__(
+        self,
+        *,
+        producer_id: int,
+        epoch: int,
+        shards: int,
+        spool: Spool | None,
+        may_spool: bool = True,
+    ) -> None:
         """Begin with nothing.
 
         Args:
@@ -41,7 +49,9 @@ class Custody:
             epoch: Stamped into every entry.
             shards: Number of streams, to find that of an event read from disk.
             spool: None while no disk can be used.
+            may_spool: False for `best_effort` events, which are kept in memory alone.
         """
+        self.may_spool = may_spool
         self.producer_id, self.epoch, self._shards, self.spool = producer_id, epoch, shards, spool
         self.shard: int | None = None
         """Stream that had an event of it last: the place to ask for its confirmation."""
@@ -65,7 +75,8 @@ class Custody:
 
     def from_run(self, run: Run) -> Parcel:
         """Make a parcel of events that were taken from memory."""
-        return Parcel(run.first_seq, run.payloads, run.records, size_bytes=run.size_bytes)
+        spooled = [record.seq for record in run.records if record.is_spooled]
+        return Parcel(run.first_seq, run.payloads, spooled=spooled)
 
     def from_disk(self, limit: int = 1) -> list[Parcel]:
         """Read the oldest events that wait on disk, as runs of consecutive numbers."""
@@ -107,10 +118,10 @@ class Custody:
         return self.shard
 
     def _shard_by_tenant(self, parcel: Parcel) -> int:
-        if self._shards == 1 or not parcel.payloads:
+        if self._shards == 1 or not parcel.lines:
             return 0
         try:
-            event = cast("dict[str, Any]", json.loads(parcel.payloads[0]))
+            event = cast("dict[str, Any]", json.loads(parcel.lines.partition(b"\n")[0]))
             return shard_of(str(event["tenant_id"]), self._shards)
         except (ValueError, KeyError, TypeError):
             return 0  # the ingest job will say what is wrong with it
@@ -119,12 +130,11 @@ class Custody:
         """Take a parcel into custody that Redis has had now, for the first time or again."""
         parcel.sent_s = now_s
         parcel.attempts += 1
+        if parcel.is_from_disk:
+            parcel.lines = None
         if parcel.attempts > 1:
-            if parcel.records is None:
-                parcel.payloads = None
             return
-        if parcel.records is None:
-            parcel.payloads = None
+        if parcel.is_from_disk:
             self.unsent.remove(parcel.first_seq, parcel.last_seq)
             self.on_disk.append(parcel)
         else:
@@ -132,20 +142,21 @@ class Custody:
             self.window_bytes += parcel.size_bytes
 
     def loaded(self, parcel: Parcel) -> bool:
-        """Make sure that a parcel has its payloads; False when the disk lost them."""
-        if parcel.payloads is None and self.spool is not None:
+        """Make sure that a parcel has its lines; False when the disk lost them."""
+        if parcel.lines is None and self.spool is not None:
             found = self._read(parcel.first_seq, parcel.last_seq)
             is_whole = bool(found) and (found[0].seq, found[-1].seq) == (
                 parcel.first_seq,
                 parcel.last_seq,
             )
-            parcel.payloads = [record.payload for record in found] if is_whole else None
-            if not is_whole:
+            if is_whole:
+                parcel.lines = b"\n".join(record.payload for record in found)
+            else:
                 self.on_disk.remove(parcel)
                 if found:
                     # Shorter than it was, for example after a cut: what is there waits again.
                     self.unsent.add(parcel.first_seq, parcel.last_seq)
-        return parcel.payloads is not None
+        return parcel.lines is not None
 
     def due(self, *, now_s: float, after_s: float, limit: int) -> list[Parcel]:
         """Give the parcels that should be sent again, oldest first."""
@@ -192,25 +203,8 @@ class Custody:
         """Whether all numbers from first to last are accounted for."""
         return self._confirmed.covers(first, last)
 
-    def to_disk(self, bytes_: int) -> list[tuple[Parcel, list[SpoolRecord]]]:
-        """Give the oldest parcels in memory, about so many bytes, and what of each to write."""
-        found: list[tuple[Parcel, list[SpoolRecord]]] = []
-        for parcel in self.window:
-            if bytes_ <= 0:
-                break
-            bytes_ -= parcel.size_bytes
-            missing = [
-                SpoolRecord(record.seq, record.payload)
-                for record in parcel.records or ()
-                if not record.is_spooled
-                and type(record.payload) is bytes
-                and record.durability is not Durability.BEST_EFFORT
-            ]
-            found.append((parcel, missing))
-        return found
-
     def trim(self, write: Callable[[int, Sequence[SpoolRecord]], bool]) -> int:
-        """Move the oldest parcels to disk with one write.
+        """Move the oldest parcels to disk with one write; `best_effort` ones are let go.
 
         Args:
             write: Writes events of an epoch; says whether the disk took them.
@@ -218,37 +212,24 @@ class Custody:
         Returns:
             Events released unwritten: Redis has them, only a loss there could not be mended.
         """
-        oldest = self.to_disk(_TRIM_BYTES)
-        if write(self.epoch, sorted(record for _, missing in oldest for record in missing)):
-            for parcel, _ in oldest:
-                self.moved_to_disk(parcel)
-            return 0
-        self.release_oldest()
-        return len(oldest[0][0].records or ())
+        oldest, room = list[Parcel](), _TRIM_BYTES
+        for parcel in self.window:
+            if room <= 0:
+                break
+            room -= parcel.size_bytes
+            oldest.append(parcel)
+        records = [record for parcel in oldest for record in parcel.unwritten()]
+        if self.may_spool and not write(self.epoch, sorted(records)):
+            self._release_oldest()
+            return oldest[0].count
+        for parcel in oldest:
+            self._release_oldest()
+            if self.may_spool:
+                parcel.lines, parcel.is_from_disk = None, True
+                self.on_disk.append(parcel)
+        return 0
 
-    def moved_to_disk(self, parcel: Parcel) -> None:
-        """Free the memory of the oldest parcel; the disk has its events."""
-        self.release_oldest()
-        records = parcel.records or ()
-        if all(record.durability is not Durability.BEST_EFFORT for record in records):
-            parcel.payloads, parcel.records = None, None
-            self.on_disk.append(parcel)
-            return
-        for record in records:
-            if record.durability is not Durability.BEST_EFFORT:
-                self._keep_alone(record.seq, parcel)
-
-    def _keep_alone(self, seq: int, parcel: Parcel) -> None:
-        last = self.on_disk[-1] if self.on_disk else None
-        if last is not None and last.last_seq == seq - 1 and last.sent_s == parcel.sent_s:
-            last.last_seq = seq
-            return
-        alone = Parcel(seq, [b""], None, size_bytes=0)
-        alone.payloads, alone.sent_s, alone.attempts = None, parcel.sent_s, parcel.attempts
-        self.on_disk.append(alone)
-
-    def release_oldest(self) -> None:
-        """Let go of the oldest parcel in memory."""
+    def _release_oldest(self) -> None:
         parcel = self.window.popleft()
         self.window_bytes -= parcel.size_bytes
 

@@ -55,6 +55,7 @@ class Disk:
         retain_s: float,
         epochs: Sequence[int],
         numbers: Callable[[], Sequence[int]],
+        note_with: Callable[[Callable[[int, int], None]], None],
     ) -> None:
         """Keep where and how; nothing is opened yet.
 
@@ -65,14 +66,14 @@ class Disk:
             retain_s: How long confirmed `durable` events stay.
             epochs: Epoch of each lane of the buffer.
             numbers: Gives the last number of each lane.
+            note_with: Told what keeps the number of a lane where it survives the process.
         """
         self._base, self._producer_name = base, producer_name
         self._max_bytes, self._retain_s = max_bytes, retain_s
-        self._epochs, self._numbers = epochs, numbers
+        self._epochs, self._numbers, self._note_with = epochs, numbers, note_with
         self.slot: Slot | None = None
         self.spool: Spool | None = None
         self.last_error: str | None = None
-        self._note: Callable[[int, int], None] | None = None
         self._opening, self._failed_s = Lock(), float("-inf")
         self._lock = Lock()
         self._turn = Condition(self._lock)
@@ -120,12 +121,13 @@ class Disk:
         try:
             spool = self._spool_of(slot)
             state = slot.begin(self._epochs)
+            self._note_with(state.writer)
             for lane, seq in enumerate(self._numbers()):
                 state.record(lane, seq)
         except BaseException:
             slot.release()
             raise
-        self._note, self.last_error = state.record, None
+        self.last_error = None
         self.slot, self.spool = slot, spool
 
     def _spool_of(self, slot: Slot) -> Spool:
@@ -135,11 +137,6 @@ class Disk:
             retain_s=self._retain_s,
             clock_ms=lambda: time.time_ns() // 1_000_000,
         )
-
-    def note_number(self, lane: int, seq: int) -> None:
-        """Keep the last number of a lane where it survives the process; the hot path."""
-        if self._note is not None:
-            self._note(lane, seq)
 
     def leftovers(self) -> list[tuple[Slot, Spool]]:
         """Slots of dead processes of this producer that left something, with their spools."""
@@ -257,11 +254,10 @@ class Disk:
                 self.spool.close()
             if self.slot is not None:
                 self.slot.release()
-            self.spool, self.slot, self._note = None, None, None
+            self.spool, self.slot = None, None
 
     def abandon_after_fork(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""
-        self._note = None
         if self.spool is not None:
             self.spool.abandon_after_fork()
         if self.slot is not None:

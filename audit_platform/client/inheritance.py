@@ -16,11 +16,9 @@ from typing import Final
 
 from audit_platform.client.control_events import ControlEvents
 from audit_platform.client.custody import Custody
-from audit_platform.client.lane import Record
 from audit_platform.client.parcel import Parcel
 from audit_platform.client.slot import EndedProcess, Slot
 from audit_platform.client.spool import Spool
-from audit_platform.events.policy import Durability
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +136,7 @@ class Heirs:
             is_unclean=any(ended.unclean for ended in heir.ended),
         )
         heir.notice = self._custody(producer_id, own_epoch, None)
-        record = Record(1, payload, Durability.STANDARD)
-        heir.pending_notice = Parcel(1, [payload], [record], size_bytes=len(payload))
+        heir.pending_notice = Parcel(1, [payload])
 
     def custodies(self) -> Iterator[Custody]:
         """Give all custodies, those of the notices included."""

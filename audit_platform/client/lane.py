@@ -20,13 +20,11 @@ from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY
 class Record:
     """One event and its number; giving it up takes its payload and leaves the number."""
 
-    __slots__ = ("durability", "is_queued", "is_spooled", "payload", "seq", "size_bytes")
+    __slots__ = ("durability", "is_spooled", "payload", "seq", "size_bytes")
 
     def __init__(self, seq: int, payload: bytes | Frozen, durability: Durability) -> None:
         self.seq, self.durability, self.size_bytes = seq, durability, len(payload)
         self.payload: bytes | Frozen | None = payload
-        self.is_queued = False
-        """Whether it got room in memory."""
         self.is_spooled = False
         """Whether the producer's disk has it."""
 
@@ -40,12 +38,9 @@ class Run:
     first_seq: int
     last_seq: int
     records: Sequence[Record]
+    payloads: Sequence[bytes]
+    """Their bytes, in order."""
     size_bytes: int
-
-    @property
-    def payloads(self) -> list[bytes]:
-        """Their bytes, in order; empty for an event that was given up meanwhile."""
-        return [record.payload if type(record.payload) is bytes else b"" for record in self.records]
 
 
 class Lane:
@@ -85,7 +80,6 @@ class Lane:
 
     def append(self, record: Record) -> None:
         """Add an event behind the others."""
-        record.is_queued = True
         self._records.append(record)
         if type(record.payload) is Frozen:
             self.frozen.append(record)
@@ -117,7 +111,7 @@ class Lane:
         records = self._records
         if not records or type(records[0].payload) is Frozen:
             return None
-        first_seq, taken = records[0].seq, list[Record]()
+        first_seq, taken, payloads = records[0].seq, list[Record](), list[bytes]()
         room = MAX_ENTRY_BYTES
         while records and len(taken) < MAX_EVENTS_PER_ENTRY:
             record = records[0]
@@ -132,7 +126,8 @@ class Lane:
             if record.durability is Durability.BEST_EFFORT:
                 self.sheddable.popleft()
             taken.append(record)
-        return self._take(taken)
+            payloads.append(payload)
+        return self._take(taken, payloads)
 
     def take_for_disk(self) -> Run | None:
         """Take every waiting event that the disk may keep; None when there is none."""
@@ -145,16 +140,18 @@ class Lane:
             return None
         chosen = set(map(id, taken))
         self._records = deque(record for record in self._records if id(record) not in chosen)
-        return self._take(taken)
+        payloads = [record.payload for record in taken if type(record.payload) is bytes]
+        return self._take(taken, payloads)
 
-    def _take(self, records: list[Record]) -> Run:
+    def _take(self, records: list[Record], payloads: list[bytes]) -> Run:
         run = Run(
             lane=self._number,
             epoch=self.epoch,
             first_seq=records[0].seq,
             last_seq=records[-1].seq,
             records=records,
-            size_bytes=sum(record.size_bytes for record in records),
+            payloads=payloads,
+            size_bytes=sum(map(len, payloads)),
         )
         self._taken.append(run)
         return run

@@ -5,32 +5,57 @@ Here: the parcel, and splitting records from disk into such. Not here: which par
 Guarantee: the numbers of a parcel have no holes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from audit_platform.client.lane import Record
 from audit_platform.client.spool_format import SpoolRecord
 
 LONGEST_RESEND_S: Final = 600.0
 
 
 class Parcel:
-    """Consecutive events that Redis has had; without payloads, the disk has these."""
+    """Consecutive events that go to Redis as one entry; without its lines, the disk has these."""
 
-    __slots__ = ("attempts", "first_seq", "last_seq", "payloads", "records", "sent_s", "size_bytes")
+    __slots__ = (
+        *("attempts", "first_seq", "is_from_disk", "last_seq", "lines", "sent_s", "size_bytes"),
+        "spooled",
+    )
 
     def __init__(
         self,
         first_seq: int,
         payloads: Sequence[bytes],
-        records: Sequence[Record] | None,
         *,
-        size_bytes: int,
+        is_from_disk: bool = False,
+        spooled: Collection[int] = (),
     ) -> None:
+        """Put events together.
+
+        Args:
+            first_seq: Number of the first.
+            payloads: Their bytes.
+            is_from_disk: Whether the disk has them all.
+            spooled: Numbers of those that the disk has, for events from memory.
+        """
         self.first_seq, self.last_seq = first_seq, first_seq + len(payloads) - 1
-        self.payloads: Sequence[bytes] | None = payloads
-        self.records, self.size_bytes = records, size_bytes
+        # One object instead of a thousand: no garbage collection walks through what waits.
+        self.lines: bytes | None = b"\n".join(payloads)
+        self.size_bytes, self.is_from_disk, self.spooled = len(self.lines), is_from_disk, spooled
         self.sent_s, self.attempts = 0.0, 0
+
+    def unwritten(self) -> list[SpoolRecord]:
+        """Give the events that the disk does not have."""
+        payloads = () if self.lines is None else self.lines.split(b"\n")
+        return [
+            SpoolRecord(seq, payload)
+            for seq, payload in enumerate(payloads, self.first_seq)
+            if seq not in self.spooled
+        ]
+
+    @property
+    def count(self) -> int:
+        """Number of events."""
+        return self.last_seq - self.first_seq + 1
 
     def due_s(self, after_s: float) -> float:
         """Moment to send it again: the pause doubles with each attempt, up to ten minutes."""
@@ -51,5 +76,4 @@ def consecutive(records: Sequence[SpoolRecord]) -> list[list[SpoolRecord]]:
 
 def parcel_of(records: Sequence[SpoolRecord]) -> Parcel:
     """Make a parcel of consecutive records."""
-    payloads = [record.payload for record in records]
-    return Parcel(records[0].seq, payloads, None, size_bytes=sum(map(len, payloads)))
+    return Parcel(records[0].seq, [record.payload for record in records], is_from_disk=True)

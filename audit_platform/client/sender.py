@@ -202,11 +202,10 @@ class Sender:
         return False
 
     def _entry(self, outgoing: Outgoing) -> BatchEntry:
-        payloads = outgoing.parcel.payloads or ()
         return BatchEntry(
             shard=outgoing.custody.shard_of(outgoing.parcel),
-            ndjson=b"\n".join(payloads),
-            count=len(payloads),
+            ndjson=outgoing.parcel.lines or b"",
+            count=outgoing.parcel.count,
             received_ms=time.time_ns() // 1_000_000,
             stamp=outgoing.custody.stamp(outgoing.parcel),
         )

@@ -1,16 +1,15 @@
 """What was sent is kept, sent again in time, and let go when the database accounts for it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from audit_platform.client.coverage import NOTHING_CONFIRMED, Coverage
 from audit_platform.client.custody import Custody
-from audit_platform.client.lane import Record
 from audit_platform.client.parcel import Parcel
 from audit_platform.client.seq_set import SeqSet
 from audit_platform.client.spool import Spool, SpoolRecord, SpoolStream
-from audit_platform.events.policy import Durability
 
 EPOCH = 5
 
@@ -26,11 +25,7 @@ def make(spool: Spool | None = None, *, shards: int = 1) -> Custody:
 
 def sent(custody: Custody, first: int, count: int, *, at_s: float = 0.0) -> Parcel:
     payloads = [b"%d" % number for number in range(first, first + count)]
-    records = [
-        Record(first + index, payload, Durability.STANDARD)
-        for index, payload in enumerate(payloads)
-    ]
-    parcel = Parcel(first, payloads, records, size_bytes=sum(map(len, payloads)))
+    parcel = Parcel(first, payloads)
     custody.note_sent(parcel, now_s=at_s)
     return parcel
 
@@ -94,13 +89,13 @@ def test_a_resend_from_disk_carries_the_same_bytes(spool: Spool) -> None:
     custody = make(spool)
     on_disk(custody, spool, 1, 2)
     (first,) = custody.from_disk()
-    before = first.payloads
+    before = first.lines
     custody.note_sent(first, now_s=0)
     (again,) = custody.due(now_s=100, after_s=30, limit=4)
 
-    assert again.payloads is None, "memory does not keep what the disk has"
+    assert again.lines is None, "memory does not keep what the disk has"
     assert custody.loaded(again)
-    assert again.payloads == before == [b"1", b"2"]
+    assert again.lines == before == b"1\n2"
 
 
 def test_numbers_that_the_disk_lost_are_passed_over(spool: Spool) -> None:
@@ -140,42 +135,43 @@ def test_what_the_database_forgot_is_sent_again_from_disk(spool: Spool) -> None:
     assert list(custody.unsent) == [(1, 3)]
 
 
-def test_the_oldest_parcel_moves_to_disk_without_what_it_has(spool: Spool) -> None:
+def test_the_oldest_parcels_move_to_disk_without_what_it_has(spool: Spool) -> None:
     custody = make(spool)
-    parcel = sent(custody, 1, 3)
-    assert parcel.records is not None
-    parcel.records[1].is_spooled = True
-    sent(custody, 4, 2)
-    ((oldest, missing),) = custody.to_disk(1)
+    sent(custody, 1, 3).spooled = (2,)
+    written: list[int] = []
 
-    assert [record.seq for record in missing] == [1, 3]
-    custody.moved_to_disk(oldest)
-    assert [found.first_seq for found, _ in custody.to_disk(1 << 20)] == [4]
-    custody.release_oldest()
+    def write(epoch: int, records: Sequence[SpoolRecord]) -> bool:
+        assert epoch == EPOCH
+        written.extend(record.seq for record in records)
+        return True
+
+    assert custody.trim(write) == 0
+    assert written == [1, 3]
     assert (len(custody.window), len(custody.on_disk), custody.window_bytes) == (0, 1, 0)
 
 
-def test_best_effort_events_are_let_go_when_memory_is_needed(spool: Spool) -> None:
-    custody = make(spool)
-    records = [
-        Record(number, b"x", Durability.BEST_EFFORT if number == 2 else Durability.STANDARD)
-        for number in (1, 2, 3, 4)
-    ]
-    parcel = Parcel(1, [b"x"] * 4, records, size_bytes=4)
-    custody.note_sent(parcel, now_s=7)
+def test_where_the_disk_takes_nothing_the_oldest_parcel_is_let_go() -> None:
+    custody = make()
+    sent(custody, 1, 3)
+    sent(custody, 4, 2)
 
-    ((oldest, _),) = custody.to_disk(1)
-    custody.moved_to_disk(oldest)
+    assert custody.trim(lambda _epoch, _records: False) == 3
+    assert (len(custody.window), len(custody.on_disk)) == (1, 0)
 
-    kept = [(one.first_seq, one.last_seq, one.sent_s) for one in custody.on_disk]
-    assert kept == [(1, 1, 7), (3, 4, 7)]
+
+def test_best_effort_events_are_let_go_when_memory_is_needed() -> None:
+    custody = Custody(producer_id=1, epoch=EPOCH, shards=1, spool=None, may_spool=False)
+    sent(custody, 1, 3)
+
+    assert custody.trim(lambda _epoch, _records: False) == 0
+    assert (len(custody.window), len(custody.on_disk), custody.window_bytes) == (0, 0, 0)
 
 
 def test_the_stream_of_an_event_from_disk_is_that_of_its_tenant() -> None:
     custody = make(shards=4)
     payloads = [b'{"tenant_id":"acme"}', b"no JSON"]
 
-    shards = [custody.shard_of(Parcel(1, [one], None, size_bytes=1)) for one in payloads]
+    shards = [custody.shard_of(Parcel(1, [one])) for one in payloads]
 
     assert shards[0] in range(4)
     assert shards[1] == 0
