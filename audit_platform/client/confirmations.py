@@ -7,6 +7,7 @@ Guarantee: an epoch that a living drain run no longer knows counts as forgotten 
 that nobody speaks of stays as it is.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -40,8 +41,12 @@ class Confirmations:
         self._status = defaultdict[int, Freshness](Freshness)
         self._before_refusal: dict[int, int | None] = {}
         self._is_refused, self._refused_until_s = False, float("-inf")
-        self.level = 0
-        """Overload level in force."""
+        self._level, self._level_s = 0, float("-inf")
+
+    @property
+    def level(self) -> int:
+        """Overload level in force; one that nobody confirms any more ends by itself."""
+        return self._level if time.monotonic() - self._level_s <= FRESH_S else 0
 
     def note_refusal(self, *, now_s: float) -> None:
         """Redis is full: the highest level, until the drain could say how the shard is.
@@ -53,7 +58,7 @@ class Confirmations:
             shard: one.status.at_ms if one.status else None for shard, one in self._status.items()
         }
         self._is_refused, self._refused_until_s = True, now_s + FRESH_S
-        self.level = REFUSED_LEVEL
+        self._level, self._level_s = REFUSED_LEVEL, now_s
 
     def _note_news(self, shard: int, found: ShardStatus | None) -> None:
         if found is not None and found.at_ms != self._before_refusal.get(shard):
@@ -82,7 +87,7 @@ class Confirmations:
             for custody, answer in zip(asked, answers[1:], strict=True):
                 _apply(custody, parse_coverage(answer), is_fresh=is_fresh)
         is_refused = self._is_refused and now_s < self._refused_until_s
-        self.level = REFUSED_LEVEL if is_refused else level
+        self._level, self._level_s = (REFUSED_LEVEL if is_refused else level), now_s
 
     def state_of(self, custody: Custody, now_s: float) -> tuple[bool, float]:
         """Tell whether a drain run lives in the shard of an epoch, and how many seconds it lags."""

@@ -139,7 +139,10 @@ class Sender:
 
     def _turn(self) -> None:
         self._make_events()
-        self._custodian.tend(self._transport.appender())
+        # While events are held nothing is sent, so no success would ever end a failure: only asking
+        # tells that the platform takes events again.
+        is_holding = self._custodian.is_holding
+        self._custodian.tend(self._transport.appender(is_holding=is_holding))
         if self._custodian.is_holding and not self._buffer.is_closing:
             self._spill()
             self._pause(_SPILL_INTERVAL_S)

@@ -45,13 +45,13 @@ class Transport:
         self.is_refused = False
         """Whether Redis answered last that it takes no more."""
 
-    def appender(self) -> Appender | None:
+    def appender(self, *, is_holding: bool = False) -> Appender | None:
         """The edge in use; None while Redis did not answer, or was never asked.
 
         A Redis that refuses entries answers questions: without them no producer would learn that
         there is room again (seen in test R01: everything stayed on disk for ever).
         """
-        if self.breaker.failures and not self.is_refused:
+        if self.breaker.failures and not (self.is_refused or is_holding):
             return None
         return self._quick or self._patient
 

@@ -69,8 +69,11 @@ class Stack:
         return next((row[0] for row in self.ask(query, event_id)), None)
 
     def draining_processes(self) -> set[int]:
-        """Processes that are connected as the writer, found by their end of the connection."""
-        query = "select client_port from pg_stat_activity where usename = 'audit_writer'"
+        """Processes that drain, found by their end of a connection; sensors are writers too."""
+        query = (
+            "select client_port from pg_stat_activity"
+            " where usename = 'audit_writer' and application_name like 'audit-platform drain %'"
+        )
         ports = {row[0] for row in self.ask(query)}
         return {
             connection.pid

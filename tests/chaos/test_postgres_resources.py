@@ -212,6 +212,8 @@ def test_an_older_state_of_the_database_gets_durable_events_again(
         with draining(shard):
             producer.check(shard)
             seconds_until(lambda: producer.client.stats().unconfirmed == 0)
+            if not retain_s:
+                seconds_until(lambda: producer.client.stats().spool_bytes == 0)
         services.postgres.end(SIGINT)
         put_back(services, kept)
         services.postgres.start()
