@@ -9,7 +9,7 @@ that nobody speaks of stays as it is.
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from audit_platform.client.coverage import (
     FRESH_S,
@@ -31,12 +31,14 @@ from audit_platform.events.stream import Appender
 class Confirmations:
     """What the shards said last."""
 
-    def __init__(self, *, usual_shard: int) -> None:
+    def __init__(self, *, usual_shard: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with shards of which nothing is known.
 
         Args:
             usual_shard: Asked about epochs of which no stream had an event yet.
+            clock: Seconds that only grow.
         """
+        self._clock = clock
         self._usual_shard = usual_shard
         self._status = defaultdict[int, Freshness](Freshness)
         self._before_refusal: dict[int, int | None] = {}
@@ -46,7 +48,7 @@ class Confirmations:
     @property
     def level(self) -> int:
         """Overload level in force; one that nobody confirms any more ends by itself."""
-        return self._level if time.monotonic() - self._level_s <= FRESH_S else 0
+        return self._level if self._clock() - self._level_s <= FRESH_S else 0
 
     def note_refusal(self, *, now_s: float) -> None:
         """Redis is full: the highest level, until the drain could say how the shard is.
