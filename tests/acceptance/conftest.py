@@ -72,7 +72,8 @@ class Stack:
         """Processes that drain, found by their end of a connection; sensors are writers too."""
         query = (
             "select client_port from pg_stat_activity"
-            " where usename = 'audit_writer' and application_name like 'audit-platform drain %'"
+            " where usename = 'audit_writer'"
+            " and starts_with(application_name, 'audit-platform drain ')"
         )
         ports = {row[0] for row in self.ask(query)}
         return {

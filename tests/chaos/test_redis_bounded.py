@@ -11,6 +11,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 SECONDS = 12.0
 LIMIT_BYTES = 16 * MIB
+# Redis refuses a command by what it holds before it: the entries of one trip that it has read by
+# then, and as much of a reply to the drain, come on top (20.0 MiB were seen on a busy machine).
+IN_FLIGHT_BYTES = 8 * MIB
 
 
 def test_overload_bounds_redis_and_takes_declared_best_effort_events_only() -> None:
@@ -20,7 +23,7 @@ def test_overload_bounds_redis_and_takes_declared_best_effort_events_only() -> N
     assert found.unstored_bytes > LIMIT_BYTES
     assert found.produced.highest_level >= 2
     assert found.produced.most_spooled > 0
-    assert found.most_memory <= LIMIT_BYTES * ALLOWED_OVER
+    assert found.most_memory <= LIMIT_BYTES * ALLOWED_OVER + IN_FLIGHT_BYTES
 
     assert found.produced.is_settled
     assert found.produced.refused == 0
