@@ -76,7 +76,12 @@ class Buffer:
         self._settled = Condition(self._lock)
         self._shards = shards
         self._lanes = [
-            Lane(number, new_epoch(), is_counted=number < 2 * shards)
+            Lane(
+                number,
+                new_epoch(),
+                is_best_effort=shards <= number < 2 * shards,
+                is_counted=number < 2 * shards,
+            )
             for number in range(2 * shards + 1)
         ]
         self._max_events, self._max_bytes = max_events, max_bytes
@@ -118,7 +123,7 @@ class Buffer:
 
     def is_best_effort(self, lane: int) -> bool:
         """Whether a lane holds `best_effort` events."""
-        return self._shards <= lane < 2 * self._shards
+        return self._lanes[lane].is_best_effort
 
     def put(self, shard: int, payload: bytes | Frozen, durability: Durability) -> Record | None:
         """Take one event, or the call it will be made of, or drop it; never waits for room.
@@ -216,11 +221,14 @@ class Buffer:
         """Shed the oldest `best_effort` events for another, as many as it needs."""
         if durability is Durability.BEST_EFFORT:
             return
+        lanes = [lane for lane in self._lanes if lane.is_best_effort]
         while self._events >= self._max_events or self._bytes + size > self._max_bytes:
-            lane = max(self._lanes, key=lambda lane: len(lane.sheddable))
-            if not lane.sheddable:
+            lane = max(lanes, key=lambda lane: lane.waiting)
+            if not lane.waiting:
                 return
             record = lane.shed()
+            if record is None:
+                continue  # all that waited was given up already; the lane is empty now
             self._bytes -= record.size_bytes
             self._events -= 1
             self._queued -= 1

@@ -23,7 +23,6 @@ from audit_platform.client.lane import Record, Run
 from audit_platform.client.slot import Slot
 from audit_platform.client.spool import Spool, SpoolRecord, SpoolStream
 from audit_platform.errors import AuditUnavailable, SpoolError, SpoolFull
-from audit_platform.events.policy import Durability
 
 logger = logging.getLogger(__name__)
 
@@ -262,11 +261,6 @@ class Disk:
             self.spool.abandon_after_fork()
         if self.slot is not None:
             self.slot.abandon_after_fork()
-
-
-def may_spool(record: Record) -> bool:
-    """Whether the disk keeps events of this class."""
-    return record.durability is not Durability.BEST_EFFORT
 
 
 def _unavailable(cause: str | None) -> str:

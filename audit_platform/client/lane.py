@@ -48,22 +48,24 @@ class Lane:
 
     __slots__ = (
         *("_number", "_records", "_taken", "disk_count", "disk_first", "epoch", "frozen"),
-        *("is_counted", "lost", "next_seq", "overflowed", "sheddable"),
+        *("is_best_effort", "is_counted", "lost", "next_seq", "overflowed"),
     )
 
-    def __init__(self, number: int, epoch: int, *, is_counted: bool = True) -> None:
+    def __init__(
+        self, number: int, epoch: int, *, is_best_effort: bool = False, is_counted: bool = True
+    ) -> None:
         """Make an empty lane.
 
         Args:
             number: Position in the buffer.
             epoch: Random positive 63-bit number.
+            is_best_effort: Whether its events may be shed, and never go to disk.
             is_counted: False for events that the client writes about itself.
         """
-        self._number, self.epoch, self.next_seq, self.is_counted = number, epoch, 1, is_counted
+        self._number, self.epoch, self.next_seq = number, epoch, 1
+        self.is_best_effort, self.is_counted = is_best_effort, is_counted
         self._records: deque[Record] = deque()
         self._taken: list[Run] = []
-        # Waiting `best_effort` events, oldest first; taking and shedding both begin at the left.
-        self.sheddable: deque[Record] = deque()
         # Waiting calls that nobody has begun to make an event of, oldest first.
         self.frozen: deque[Record] = deque()
         # Numbers given up and not declared yet.
@@ -83,12 +85,13 @@ class Lane:
         self._records.append(record)
         if type(record.payload) is Frozen:
             self.frozen.append(record)
-        if record.durability is Durability.BEST_EFFORT:
-            self.sheddable.append(record)
 
-    def shed(self) -> Record:
-        """Give up the oldest waiting `best_effort` event."""
-        record = self.sheddable.popleft()
+    def shed(self) -> Record | None:
+        """Give up the oldest waiting event; None when nothing waits."""
+        self._skip_given_up()
+        if not self._records:
+            return None
+        record = self._records.popleft()
         record.payload = None
         return record
 
@@ -97,8 +100,6 @@ class Lane:
         if any(record in run.records for run in self._taken):
             return False
         record.payload = None
-        if record.durability is Durability.BEST_EFFORT:
-            self.sheddable.remove(record)
         return True
 
     def lose(self, seq: int, reason: DropReason) -> None:
@@ -123,25 +124,23 @@ class Lane:
             if room < 0:
                 break
             records.popleft()
-            if record.durability is Durability.BEST_EFFORT:
-                self.sheddable.popleft()
             taken.append(record)
             payloads.append(payload)
         return self._take(taken, payloads)
 
     def take_for_disk(self) -> Run | None:
         """Take every waiting event that the disk may keep; None when there is none."""
-        taken = [
-            record
-            for record in self._records
-            if type(record.payload) is bytes and record.durability is not Durability.BEST_EFFORT
-        ]
-        if not taken:
+        if self.is_best_effort:
             return None
-        chosen = set(map(id, taken))
-        self._records = deque(record for record in self._records if id(record) not in chosen)
-        payloads = [record.payload for record in taken if type(record.payload) is bytes]
-        return self._take(taken, payloads)
+        taken, payloads, calls = list[Record](), list[bytes](), deque[Record]()
+        for record in self._records:
+            if type(record.payload) is bytes:
+                taken.append(record)
+                payloads.append(record.payload)
+            elif record.payload is not None:
+                calls.append(record)
+        self._records = calls
+        return self._take(taken, payloads) if taken else None
 
     def _take(self, records: list[Record], payloads: list[bytes]) -> Run:
         run = Run(
@@ -169,11 +168,6 @@ class Lane:
             return
         self._taken.remove(run)
         self._records.extendleft(reversed(run.records))
-        self.sheddable.extendleft(
-            record
-            for record in reversed(run.records)
-            if record.durability is Durability.BEST_EFFORT
-        )
 
     def let_go(self, run: Run) -> None:
         """Forget a run that is elsewhere now: in Redis or on disk."""
@@ -196,7 +190,6 @@ class Lane:
         given_up += [record for record in self._records if record.payload is not None]
         self._taken.clear()
         self._records.clear()
-        self.sheddable.clear()
         self.frozen.clear()
         return given_up
 
