@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from audit_platform.db.pool import OWNER_ROLE, connected
-from audit_platform.errors import InvalidSetting
 from audit_platform.events.dead_letter import DeadLetterVault
 from audit_platform.events.dead_letter_rows import LetterTable
 from audit_platform.events.identity import TAIL_BITS
@@ -97,17 +96,7 @@ def system_user() -> str:
 
 @contextmanager
 def _table(settings: Settings) -> Iterator[LetterTable]:
-    vault = _vault(settings)
+    vault = DeadLetterVault.of_settings(settings)
     url = settings.database_url_of("maint")
     with connected(url, application="deadletter", role=OWNER_ROLE) as connection:
         yield LetterTable(connection, vault)
-
-
-def _vault(settings: Settings) -> DeadLetterVault:
-    if settings.dead_letter_key is None:
-        raise InvalidSetting(
-            "AUDIT_DEAD_LETTER_KEY is not set and no platform has run here: start one with "
-            "`audit-platform up`, or set 32 bytes in base64",
-            field="dead_letter_key",
-        )
-    return DeadLetterVault.of_base64(settings.dead_letter_key.get_secret_value())

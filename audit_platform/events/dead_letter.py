@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from audit_platform.db.pool import Connection
 from audit_platform.db.queries import load_queries
+from audit_platform.errors import InvalidSetting
+from audit_platform.settings import Settings
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -76,6 +78,21 @@ class DeadLetterVault:
             ValueError: The text is no base64 of 32 bytes.
         """
         return cls(base64.b64decode(text, validate=True))
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Self:
+        """Make a vault with the platform's key.
+
+        Raises:
+            InvalidSetting: There is none.
+        """
+        if settings.dead_letter_key is None:
+            raise InvalidSetting(
+                "AUDIT_DEAD_LETTER_KEY is not set and no platform has run here: start one with "
+                "`audit-platform up`, or set 32 bytes in base64",
+                field="dead_letter_key",
+            )
+        return cls.of_base64(settings.dead_letter_key.get_secret_value())
 
     def seal(self, raw: bytes) -> Sealed:
         """Encrypt one event's bytes; the digest is the same each time, the ciphertext never."""

@@ -14,7 +14,7 @@ from threading import Event
 from typing import Final, Literal
 
 from audit_platform.db.pool import connect
-from audit_platform.errors import DatabaseError, InvalidSetting, QueueError
+from audit_platform.errors import DatabaseError, QueueError
 from audit_platform.events import lease as leases
 from audit_platform.events.back_off import BackOff
 from audit_platform.events.backlog import Inspector, MemoryUse
@@ -63,7 +63,7 @@ def run_drain(
         InvalidSetting: A URL or the dead-letter key is missing.
         AuditPlatformError: What no retry can mend, for example a missing right.
     """
-    vault = _vault(settings)
+    vault = DeadLetterVault.of_settings(settings)
     stop = Event()
     with ExitStack() as stack:
         stack.enter_context(stop_on_sigterm(stop))
@@ -237,13 +237,3 @@ def _consumer(settings: Settings, shard: int, user: Literal["consumer", "janitor
 def _quiet_block_ms(settings: Settings) -> int:
     """Half a second at most, and short enough that an idle run ends about when it should."""
     return max(1, int(min(LONGEST_BLOCK_S, settings.drain_idle_s / 2) * 1000))
-
-
-def _vault(settings: Settings) -> DeadLetterVault:
-    if settings.dead_letter_key is None:
-        raise InvalidSetting(
-            "AUDIT_DEAD_LETTER_KEY is not set and no platform has run here: start one with "
-            "`audit-platform up`, or set 32 bytes in base64",
-            field="dead_letter_key",
-        )
-    return DeadLetterVault.of_base64(settings.dead_letter_key.get_secret_value())
