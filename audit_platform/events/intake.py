@@ -138,7 +138,7 @@ class Intake:
         try:
             self._refresh_if_due()
             if self._is_time_for_suspects():
-                self._gather_alone()
+                self._gather_suspects()
             elif self._suspects.is_impatient:
                 self._stop.wait(BUSY_BLOCK_MS / 1000)
             else:
@@ -150,6 +150,8 @@ class Intake:
             if not exc.retryable:
                 raise
             self._quiet_since_s = None
+            # The reply that was cut may have held entries: they are pending and nobody has them.
+            self._begin_reading_order()
             self._back_off.wait()
             return
         self._back_off.reset()
@@ -164,13 +166,13 @@ class Intake:
         with self._outstanding_lock:
             return len(self._outstanding) == len(self._suspects) > 0
 
-    def _gather_alone(self) -> None:
-        suspect = self._suspects.take()
-        # Before the next one: is there something new?
+    def _gather_suspects(self) -> None:
+        suspects = self._suspects.take(most_bytes=self._limits.bytes_)
+        # Before the next ones: is there something new?
         self._quiet_since_s = None
         with self._outstanding_lock:
-            self._outstanding.discard(suspect.entry_id)
-        self._gather([suspect])
+            self._outstanding.difference_update(entry.entry_id for entry in suspects)
+        self._gather(suspects)
         self._flush()
 
     def _make_group(self) -> None:
@@ -209,7 +211,10 @@ class Intake:
         return self._without_suspects(entries)
 
     def _without_suspects(self, entries: list[StreamEntry]) -> list[StreamEntry]:
-        suspects = {entry.entry_id for entry in self._suspects.set_apart(entries)}
+        with self._outstanding_lock:
+            at_work = self._outstanding.intersection(entry.entry_id for entry in entries)
+        apart = self._suspects.set_apart(entries, at_work=at_work)
+        suspects = {entry.entry_id for entry in apart}
         with self._outstanding_lock:
             self._outstanding |= suspects
         return [entry for entry in entries if entry.entry_id not in suspects]
@@ -238,7 +243,7 @@ class Intake:
             return
         crash("C_READ")
         rows = sum(map(_declared_rows, fresh))
-        bytes_ = sum(map(_size_bytes, fresh))
+        bytes_ = sum(entry.size_bytes for entry in fresh)
         self._seen = tuple(
             a + b for a, b in zip(self._seen, (len(fresh), rows, bytes_), strict=True)
         )
@@ -292,7 +297,3 @@ def _declared_rows(entry: StreamEntry) -> int:
         return 1
     # Not int(): a wrong entry may carry megabytes of digits or none.
     return int(declared) if declared.isdigit() and len(declared) < len("10000") else 1
-
-
-def _size_bytes(entry: StreamEntry) -> int:
-    return sum(map(len, entry.fields.values()))

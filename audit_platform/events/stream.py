@@ -213,10 +213,18 @@ class Consumer(Edge):
             )
         return {text_of(one["message_id"]): one["times_delivered"] for one in found}
 
-    def count_delivery(self, entry_id: str) -> None:
-        """Count one more delivery of an own pending entry."""
+    def set_deliveries(self, entry_ids: Sequence[str], deliveries: int) -> None:
+        """Write down how often own pending entries were delivered."""
         with translated():
-            self._redis.xclaim(self.stream, GROUP, self._name, 0, [entry_id])
+            self._redis.xclaim(
+                self.stream,
+                GROUP,
+                self._name,
+                0,
+                cast("Any", list(entry_ids)),
+                retrycount=deliveries,
+                justid=True,
+            )
 
     def ack_and_delete(self, entry_ids: Sequence[str]) -> None:
         """Acknowledge and delete entries in one atomic step; call it after the commit only.

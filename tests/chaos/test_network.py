@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120 + 4 * OUTAGE_S)]
 
 SEED = 20_261_122
 COMMIT_DONE = re.compile(rb"COMMIT\x00")
+ENTRY_IN_REPLY = re.compile(rb"\$6\r\nevents\r\n")
 XADD_REPLY = re.compile(rb"\$\d+\r\n\d{13}-\d+\r\n")
 
 
@@ -129,6 +130,26 @@ def test_a_cut_acknowledgement_is_repeated(faulty: Shard, to_redis: FaultProxy) 
 
     assert to_redis.counters.cut == 1
     traffic.check(faulty)
+
+
+def test_entries_of_a_cut_reply_are_read_again_by_the_same_run(
+    faulty: Shard, to_redis: FaultProxy
+) -> None:
+    """N01: XREADGROUP executed, its reply cut. The run goes on and never falls idle."""
+    running = faulty.drain_beside(drain_idle_s=30.0, drain_lifetime_s=40.0)
+    wait_until(lambda: bool(faulty.redis.exists(faulty.key)))
+    to_redis.set(Direction.TO_CLIENT, Fault(cut_at=ENTRY_IN_REPLY, cuts=1))
+    traffic = Traffic()
+    traffic.add(faulty)
+
+    wait_until(lambda: to_redis.counters.cut == 1)
+    traffic.add(faulty)
+    wait_until(lambda: faulty.waiting() == (0, 0), deadline_s=20)
+
+    assert not running.done(), "no other run brought them back"
+    traffic.check(faulty)
+    faulty.sql.execute(b"update audit.drain_lease set stop = true")
+    running.result(timeout=30)
 
 
 def test_a_half_open_redis_is_noticed_and_replaced(faulty: Shard, to_redis: FaultProxy) -> None:

@@ -28,6 +28,8 @@ POINTS = (
     "M_MERGED",
 )
 POISON = "poison"
+# After the deliveries that every entry has, two groups: of 4,096 and of 64.
+TRIES_IN_COMPANY = MOST_DELIVERIES + 2
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -87,11 +89,11 @@ def test_an_entry_that_kills_each_run_stops_no_other_entry(shard: Shard) -> None
     for one in good[12:]:
         shard.add_event(wire(one))
 
-    for number in range(MOST_DELIVERIES):
+    for number in range(TRIES_IN_COMPANY):
         _kill_while_poison_is_stored(shard, number)
     assert shard.stored_ids() == [], "so far one batch holds them all"
-    _kill_while_poison_is_stored(shard, MOST_DELIVERIES)
-    _kill_while_poison_is_stored(shard, MOST_DELIVERIES + 1)
+    _kill_while_poison_is_stored(shard, TRIES_IN_COMPANY)
+    _kill_while_poison_is_stored(shard, TRIES_IN_COMPANY + 1)
 
     assert shard.stored_ids() == sorted(one["id"] for one in good)
     pending: Any = shard.redis.xpending_range(shard.key, GROUP, "-", "+", 10)
@@ -99,13 +101,37 @@ def test_an_entry_that_kills_each_run_stops_no_other_entry(shard: Shard) -> None
 
     later = event()
     shard.add_event(wire(later))
-    _kill_while_poison_is_stored(shard, MOST_DELIVERIES + 2)
+    _kill_while_poison_is_stored(shard, TRIES_IN_COMPANY + 2)
     assert later["id"] in shard.stored_ids(), "a new entry goes before the suspect"
 
     shard.sql.execute(b"drop trigger sleep_on_poison on audit.event")
     shard.sql.execute(b"update audit.drain_lease set expires_at = now()")
     shard.drain(run_id="run-last")
     assert shard.stored_ids() == sorted(one["id"] for one in [*good, later, poison])
+    assert shard.waiting() == (0, 0)
+
+
+def test_a_suspect_is_stored_soon_though_the_stream_is_never_quiet(shard: Shard) -> None:
+    suspects = [event() for _ in range(20)]
+    for one in suspects:
+        shard.add_event(wire(one))
+    shard.redis.xgroup_create(shard.key, GROUP, id="0")
+    shard.redis.xreadgroup(GROUP, "drain-0", {shard.key: ">"})
+    for _ in range(MOST_DELIVERIES):
+        shard.redis.xreadgroup(GROUP, "drain-0", {shard.key: "0"})
+    others: list[str] = []
+
+    def look_while_events_come() -> bool:
+        one = event()
+        shard.add_event(wire(one))
+        others.append(one["id"])
+        return {one["id"] for one in suspects} <= set(shard.stored_ids())
+
+    running = shard.drain_beside(drain_idle_s=1.0)
+    wait_until(look_while_events_come, deadline_s=20)
+    running.result(timeout=30)
+
+    assert shard.stored_ids() == sorted([*others, *(one["id"] for one in suspects)])
     assert shard.waiting() == (0, 0)
 
 

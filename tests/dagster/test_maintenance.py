@@ -29,10 +29,14 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     return {one.check_name: one for one in result.get_asset_check_evaluations()}
 
 
-def drop_partitions(admin: Connection, *, keep: int) -> None:
-    """Leave the first partitions and remove those ahead of them, tables and records."""
-    names = admin.execute("select name from audit.partition order by lo").fetchall()
-    for (name,) in names[keep:]:
+def drop_partitions(admin: Connection, *, ahead: int) -> None:
+    """Remove what lies further ahead, tables and records; the template may be of yesterday."""
+    names = admin.execute(
+        """select name from audit.partition
+           where lo > date_trunc('day', now(), 'UTC') + make_interval(days => %s)""",
+        [ahead],
+    ).fetchall()
+    for (name,) in names:
         admin.execute(f"drop table audit.{name}".encode())
         admin.execute("delete from audit.partition where name = %s", [name])
 
@@ -60,7 +64,7 @@ def store(admin: Connection, *, promised: int, stored: int) -> str:
 def test_daily_job_creates_what_is_due_and_checks_the_runway(
     location: dg.Definitions, instance: dg.DagsterInstance, admin: Connection
 ) -> None:
-    drop_partitions(admin, keep=3)
+    drop_partitions(admin, ahead=1)
 
     result = run(location, "create_partitions", instance)
 
@@ -78,6 +82,8 @@ def test_daily_job_creates_what_is_due_and_checks_the_runway(
 def test_repeat_of_the_daily_job_creates_nothing(
     location: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
+    run(location, "create_partitions", instance)
+
     result = run(location, "create_partitions", instance)
 
     (made,) = result.asset_materializations_for_node("table_partitions")
@@ -87,7 +93,7 @@ def test_repeat_of_the_daily_job_creates_nothing(
 def test_short_runway_is_an_error_with_a_remedy(
     location: dg.Definitions, instance: dg.DagsterInstance, admin: Connection
 ) -> None:
-    drop_partitions(admin, keep=4)
+    drop_partitions(admin, ahead=2)
 
     found = checks(run(location, "check_partitions", instance))["partition_runway"]
 
