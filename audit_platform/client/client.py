@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any, Self, Unpack, cast
 
 from audit_platform.client import process_hooks
-from audit_platform.client.core import MAX_WAITING_CALLS, ClientCore
+from audit_platform.client.core import MAX_WAITING_CALLS, OWN_WORK_S, ClientCore
 from audit_platform.client.fields import EventArguments, EventRecord
 from audit_platform.client.frozen import freeze
 from audit_platform.client.policies import open_book
@@ -122,32 +122,36 @@ class AuditClient:
             if is_durable or not self._keep_call(
                 core, action, arguments, scope, decision, durability
             ):
-                if durability is not None:
-                    arguments["durability"] = durability
-                self._log_now(core, action, arguments, scope, decision)
+                self._log_now(core, action, arguments, scope, decision, durability)
         except Exception as exc:
             if not isinstance(exc, AuditUnavailable):
                 core.reject(exc)
             if is_durable:
                 raise
 
-    def _log_now(
+    def _log_now(  # noqa: PLR0917 - keyword arguments cost time in every call
         self,
         core: ClientCore,
         action: object,
         arguments: dict[str, object],
         scope: Scope | None,
         decision: Decision | None,
+        durability: object,
     ) -> None:
         """Make the event in the call; returns when it is in memory, or, if `durable`, on disk."""
-        tenant_id, durability, payload = core.snapshots.snapshot(
+        is_known = type(durability) is Durability
+        if durability is not None and not is_known:
+            # As text, or wrong: judged like every other argument.
+            arguments["durability"] = durability
+        tenant_id, found, payload = core.snapshots.snapshot(
             action, arguments, scope, decision=decision
         )
+        durability = durability if is_known else found
         shard = shard_of(tenant_id, self._shards) if self._shards > 1 else 0
         if durability is Durability.DURABLE:
             core.put_durable(shard, payload)
         else:
-            core.buffer.put(shard, payload, durability)
+            core.buffer.put(shard, payload, cast("Durability", durability))
 
     def _keep_call(  # noqa: PLR0917 - as above
         self,
@@ -163,7 +167,11 @@ class AuditClient:
             durability = Durability.STANDARD
         if type(durability) is Durability:
             shard = self._shard_of_call(core, arguments, scope)
-            if shard is not None and core.buffer.frozen_count(shard) < MAX_WAITING_CALLS:
+            if shard is None or time.monotonic() < core.own_work_until_s:
+                return False
+            if core.buffer.frozen_count(shard) >= MAX_WAITING_CALLS:
+                core.own_work_until_s = time.monotonic() + OWN_WORK_S
+            else:
                 now_us = time.time_ns() // 1000
                 call = freeze(action, arguments, scope, now_us=now_us, decision=decision)
                 if call is not None:

@@ -40,6 +40,8 @@ _EPOCH_BITS: Final = 63
 # Calls that wait to become events, at most. Beyond it the sender does not keep up, and the
 # threads that log make their events themselves, which slows them down to its pace.
 MAX_WAITING_CALLS: Final = 256
+# For so long, then: copying a call first is a tenth of the work, for nothing.
+OWN_WORK_S: Final = 0.25
 
 
 def producer_id_of(name: str, slot: int) -> int:
@@ -118,6 +120,8 @@ class ClientCore:
         self._durable_timeout_s = settings.durable_timeout_s
         self.is_started = False
         """Whether the sending thread runs; a plain attribute for the fast path of `log()`."""
+        self.own_work_until_s = 0.0
+        """Until then, monotonic, the threads that log make their events themselves."""
         self.rejected: Counter[str] = Counter()
         self.reject_lock = Lock()
 

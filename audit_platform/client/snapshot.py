@@ -29,6 +29,8 @@ from audit_platform.privacy.redact_fields import FieldRedaction
 _NO_REDACTION: Final = frozenset({"tenant_id"})
 """A tenant decides who may read: replacing a part of it would move the event."""
 
+_TO_THE_SECOND: Final = len("2026-11-23T12:34:56")
+
 _NEVER_EMPTY: Final = frozenset({"action", "source", "tenant_id"})
 """An empty text in any other field counts as not given: forms and headers are often empty."""
 
@@ -65,7 +67,7 @@ class Snapshots:
             max_event_bytes: Largest event in wire form.
         """
         self._redactor, self._tail74, self._max_event_bytes = redactor, tail74, max_event_bytes
-        self._second = (-1, "")
+        self._millisecond = (-1, "", "")
         self._base: dict[str, object] = {
             "id": "",
             "timestamp": "",
@@ -218,6 +220,7 @@ class Snapshots:
             if draft.event_id is not None:
                 timestamp_us = identity.uuid7_ms(draft.event_id) * 1000
         try:
+            _, id_begin, text_begin = self._time_parts(timestamp_us)
             if draft.event_id is not None:
                 _check_id_time(draft.event_id, timestamp_us)
                 record["id"] = draft.event_id
@@ -229,8 +232,8 @@ class Snapshots:
                     external_id=draft.external_id,
                 )
             else:
-                record["id"] = identity.mint(timestamp_us, self._tail74())
-            record["timestamp"] = self._timestamp_text(timestamp_us)
+                record["id"] = identity.with_tail(id_begin, self._tail74())
+            record["timestamp"] = f"{text_begin}{timestamp_us % 1_000:03d}Z"
         except (ValueError, OverflowError, OSError) as exc:
             raise InvalidEvent(
                 field="timestamp", problem="is out of range", remedy="pass the time of the event"
@@ -239,14 +242,16 @@ class Snapshots:
             own = cast("Mapping[str, object]", draft.context or {})
             draft.context = self._clean("context", {**own, "external_id": draft.external_id})
 
-    def _timestamp_text(self, timestamp_us: int) -> str:
-        """Write a time; the part down to the second is kept, as most calls share it."""
-        second, microsecond = divmod(timestamp_us, 1_000_000)
-        known, text = self._second
-        if known != second:
-            text = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
-            self._second = (second, text)
-        return f"{text}.{microsecond:06d}Z"
+    def _time_parts(self, timestamp_us: int) -> tuple[int, str, str]:
+        """Millisecond of a time, and how its id and its text begin: under load many share them."""
+        known = self._millisecond
+        timestamp_ms = timestamp_us // 1_000
+        if known[0] != timestamp_ms:
+            second, millisecond = divmod(timestamp_ms, 1_000)
+            moment = datetime.fromtimestamp(second, UTC).isoformat()[:_TO_THE_SECOND]
+            known = (timestamp_ms, identity.time_part(timestamp_ms), f"{moment}.{millisecond:03d}")
+            self._millisecond = known
+        return known
 
 
 def _set_defaults(draft: Draft, decision: Decision) -> None:

@@ -13,7 +13,6 @@ import hashlib
 TAIL_BITS = 74
 _TAIL_B_BITS = 62
 _TAIL_B_MASK = (1 << _TAIL_B_BITS) - 1
-_VERSION = 0x7 << 76
 _VARIANT = 0b10 << _TAIL_B_BITS
 MAX_TIMESTAMP_MS = (1 << 48) - 1
 
@@ -31,18 +30,26 @@ def uuid7(timestamp_ms: int, tail74: int) -> str:
     Raises:
         ValueError: The time lies before 1970 or beyond 48 bits.
     """
+    return with_tail(time_part(timestamp_ms), tail74)
+
+
+def time_part(timestamp_ms: int) -> str:
+    """Text of a UUIDv7 up to its version: what all ids of one millisecond share.
+
+    Raises:
+        ValueError: The time lies before 1970 or beyond 48 bits.
+    """
     if not 0 <= timestamp_ms <= MAX_TIMESTAMP_MS:
         message = f"timestamp {timestamp_ms} ms does not fit the 48 bits of a UUIDv7"
         raise ValueError(message)
-    value = (
-        (timestamp_ms << 80)
-        | _VERSION
-        | ((tail74 >> _TAIL_B_BITS) << 64)
-        | _VARIANT
-        | (tail74 & _TAIL_B_MASK)
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return f"{timestamp_ms >> 16:08x}-{timestamp_ms & 0xFFFF:04x}-7"
+
+
+def with_tail(time_text: str, tail74: int) -> str:
+    """Complete the text that `time_part` gave."""
+    bits = (tail74 >> _TAIL_B_BITS) << 64 | _VARIANT | (tail74 & _TAIL_B_MASK)
+    text = f"{bits:019x}"
+    return f"{time_text}{text[:3]}-{text[3:7]}-{text[7:]}"
 
 
 def mint(timestamp_us: int, tail74: int) -> str:
