@@ -31,6 +31,7 @@ ENV_PREFIX = "AUDIT_"
 DEFAULT_DATA_DIR = Path(".audit-platform")
 PLATFORM_ENV = "platform.env"
 MEBIBYTE = 1 << 20
+ARCHIVE_URL = r"^(file:///.+|s3://[^/@]+(/.*)?)$"
 
 
 def _split(value: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -262,6 +263,13 @@ class Settings(ClientSettings):
     dagster_runs_retain_days: float = Field(
         90, ge=0, le=3_650, description="all other finished runs are deleted after this time"
     )
+    # A waiting sensor leaves 2,900 ticks a day of 2 KB each.
+    ticks_retain_days: float = Field(
+        7,
+        ge=0,
+        le=3_650,
+        description="ticks of sensors and schedules are deleted after this time",
+    )
     # 5 n - 0.5 s: sensor ticks start on 5 s marks (measured, Dagster 1.13.27). Each costs Dagster's
     # storage 2 KB, whatever it finds; one may last 60 s.
     sensor_block_ms: int = Field(
@@ -276,6 +284,50 @@ class Settings(ClientSettings):
     partitions_ahead: int = Field(7, ge=3, le=366, description="partitions kept ready ahead of now")
     partitions_alarm: int = Field(
         3, ge=1, le=366, description="fewer partitions ahead raise the alarm"
+    )
+    # Two days: a producer that was offline over a night, or a day, still finds its partition open.
+    seal_after_hours: int = Field(
+        48, ge=1, le=720, description="hours after its end at which a partition is sealed"
+    )
+    hot_days: int = Field(
+        30, ge=1, le=3_660, description="days that partitions stay in PostgreSQL after their end"
+    )
+    # The table refuses to note a drop earlier than 7 days after the detach.
+    grace_days: int = Field(
+        7, ge=7, le=365, description="days between detaching and dropping a partition"
+    )
+    retention_preset: Literal["default", "pci", "hipaa", "short"] = Field(
+        "default",
+        description="hot and total time of events without a rule of their own: 30 days and 1 year; "
+        "pci 3 and 12 months; hipaa 30 days and 6 years; short 7 days",
+    )
+    reopen_keep_hours: int = Field(
+        24,
+        ge=1,
+        le=8_760,
+        description="files of the former generation stay so long after the new one is verified",
+    )
+    restore_drill_enabled: bool = Field(
+        True, description="restore a random archived partition every week and compare it"
+    )
+    # Credentials come from the environment (AWS_*) and never stand in the URL, which is shown.
+    archive_url: Annotated[str, Field(pattern=ARCHIVE_URL)] | None = Field(
+        None,
+        description="where partitions are archived, file:/// or s3://; "
+        "default: `archive` in AUDIT_DATA_DIR",
+    )
+    archive_copy_url: Annotated[str, Field(pattern=ARCHIVE_URL)] | None = Field(
+        None, description="second copy of the archive, on another disk or in another place"
+    )
+    # A group is what a reader skips or reads as a whole, and what an export holds in memory.
+    archive_rows_per_group: int = Field(
+        100_000, ge=1_000, le=1_000_000, description="rows of one Parquet row group"
+    )
+    archive_file_bytes: int = Field(
+        128 * MEBIBYTE, ge=MEBIBYTE, description="a Parquet file ends at about this size"
+    )
+    export_dir: Path | None = Field(
+        None, description="where exports of searches go; default: `exports` in AUDIT_DATA_DIR"
     )
     max_event_bytes: int = Field(65_536, ge=1_024, le=65_536, description="largest event")
     max_json_depth: int = Field(32, ge=1, le=32, description="deepest nesting of an event")
@@ -295,6 +347,14 @@ class Settings(ClientSettings):
         """URL for one Redis user; an external Redis without users serves all by `redis_url`."""
         own: SecretStr | None = getattr(self, f"redis_{user}_url")
         return (own or self.redis_url).get_secret_value()
+
+    def archive_place(self) -> str:
+        """URL of the archive; without a setting, `archive` in the data directory."""
+        return self.archive_url or (self.data_dir.absolute() / "archive").as_uri()
+
+    def export_place(self) -> Path:
+        """Directory of the exports; without a setting, `exports` in the data directory."""
+        return self.export_dir or self.data_dir.absolute() / "exports"
 
     def database_url_of(self, role: Literal["writer", "reader", "maint", "dagster"]) -> str:
         """URL for one PostgreSQL role.
