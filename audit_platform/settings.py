@@ -308,7 +308,8 @@ class Settings(ClientSettings):
         description="files of the former generation stay so long after the new one is verified",
     )
     restore_drill_enabled: bool = Field(
-        True, description="restore a random archived partition every week and compare it"
+        default=True,
+        description="restore a random archived partition every week and compare it",
     )
     # Credentials come from the environment (AWS_*) and never stand in the URL, which is shown.
     archive_url: Annotated[str, Field(pattern=ARCHIVE_URL)] | None = Field(

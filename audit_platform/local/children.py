@@ -10,7 +10,7 @@ runs in another directory and sees no `.env`.
 import signal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -19,6 +19,8 @@ from audit_platform.local.log_lines import LineFormat
 from audit_platform.local.platform_plan import PlatformPlan, Service
 from audit_platform.local.processes import MARK, ChildSpec
 from audit_platform.settings import ENV_PREFIX, Settings, environment_for_child
+
+_ARCHIVE_URLS: Final = frozenset({"archive_url", "archive_copy_url"})
 
 
 def postgres_child(plan: PlatformPlan, where: postgres.PostgresPlace) -> ChildSpec:
@@ -88,14 +90,16 @@ def dagster_children(plan: PlatformPlan, home: Path) -> dict[Service, ChildSpec]
 def settings_environment(settings: Settings, *, data_dir: Path) -> dict[str, str]:
     """Write settings as the variables they are read from; those without a value are left out.
 
-    The services' URLs are left out too: they come from `platform.env`, which knows the ports.
+    The services' URLs are left out too: they come from `platform.env`, which knows the ports. The
+    archive is no service of the platform; its URLs are passed on. Paths become absolute, because
+    the child runs in another directory.
     """
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     values["data_dir"] = data_dir
     return {
         f"{ENV_PREFIX}{name.upper()}": _text(value)
         for name, value in values.items()
-        if value is not None and not name.endswith("_url")
+        if value is not None and (not name.endswith("_url") or name in _ARCHIVE_URLS)
     }
 
 
@@ -104,4 +108,6 @@ def _text(value: Any) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value)
+    if isinstance(value, Path):
+        return str(value.absolute())
     return value.value if isinstance(value, StrEnum) else str(value)
