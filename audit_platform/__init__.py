@@ -128,6 +128,7 @@ search/                     questions about stored events
   follow.py                 what a repeated search found that is new (pure)
 retention/                  life of the partitions
   partition.py              names, bounds, what is due (pure)
+  partition_states.py       state machine of a partition's life: which step is due (pure)
   lifecycle.py              creates partitions by ATTACH; writers never wait
   ledger.py                 compares the ledger with the rows it speaks of
 integrity/                  tamper evidence

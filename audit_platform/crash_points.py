@@ -4,7 +4,10 @@ Here: the names and the trigger. The setting `AUDIT_CRASH` arms one point; `arm(
 process entry points that received settings, never at import.
 Guarantee: with nothing armed, `crash()` costs one comparison.
 
-Source of the names: docs/decisions and the delivery design, section "Crash points".
+`P_`: the producer; `C_`, `M_`, `L_`: the consumer, its merge, its ledger; `S_`: storage, the steps
+of a partition's life, each right after what it names.
+Source of the names: docs/decisions, the delivery design, section "Crash points", and the storage
+design, section 2.
 """
 
 import os
@@ -26,6 +29,18 @@ CRASH_POINTS: Final = frozenset(
         "M_STAGED",
         "M_MERGED",
         "L_FOLD",
+        "S_TRIGGERS",
+        "S_DIGEST",
+        "S_INDEXED",
+        "S_TMP_WRITTEN",
+        "S_RENAMED",
+        "S_SECOND_COPY",
+        "S_EXPORTED",
+        "S_VERIFIED",
+        "S_DETACH_MARKED",
+        "S_DETACH_PENDING",
+        "S_DETACHED",
+        "S_DROP_UPDATED",
     }
 )
 

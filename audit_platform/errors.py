@@ -27,6 +27,10 @@ Not here: translation from libraries, which happens once at the edge that owns t
     ├── SpoolError                the producer's disk spool
     │   ├── SpoolFull             retryable
     │   └── SpoolFailed
+    ├── LifecycleError            a step of a partition's life was not taken
+    │   ├── PartitionBusy         retryable: another process works on the partition
+    │   ├── PartitionLost         the partition or its table is not there
+    │   └── SealRefused           its rows contradict each other
     └── DatabaseError
         ├── DatabaseUnavailable   retryable
         ├── LockNotAvailable      retryable
@@ -177,6 +181,24 @@ class SpoolFull(SpoolError):
 
 class SpoolFailed(SpoolError):
     """The disk spool cannot be used. Check AUDIT_SPOOL_DIR: disk, file system and rights."""
+
+
+class LifecycleError(AuditPlatformError):
+    """A step of a partition's life was not taken. `audit-platform partitions` shows why."""
+
+
+class PartitionBusy(LifecycleError):
+    """Another process works on this partition. Let it finish; the step is repeated."""
+
+    retryable = True
+
+
+class PartitionLost(LifecycleError):
+    """A partition or its table is not there. `audit-platform partitions` shows which are."""
+
+
+class SealRefused(LifecycleError):
+    """Rows of a partition contradict each other. It keeps no root until they are put right."""
 
 
 class DatabaseError(AuditPlatformError):
