@@ -128,8 +128,13 @@ search/                     questions about stored events
   follow.py                 what a repeated search found that is new (pure)
 retention/                  life of the partitions
   partition.py              names, bounds, what is due (pure)
+  partition_table.py        rows of `audit.partition`: read, locked, changed by guarded steps
+  partition_generations.py  what partitions held before they were opened again
   partition_states.py       state machine of a partition's life: which step is due (pure)
   lifecycle.py              creates partitions by ATTACH; writers never wait
+  detach.py                 takes a verified partition out of the table; readers left before
+  drop.py                   drops a detached partition after a second proof of its archive
+  advance.py                runs the steps that are due, keeps why one failed
   ledger.py                 compares the ledger with the rows it speaks of
 integrity/                  tamper evidence
   leaf.py                   canonical text and leaf hash of an event (pure)

@@ -146,7 +146,7 @@ def ensure_partitions(conn: Connection, bounds: Iterable[PartitionBounds]) -> tu
 
 def read_partitions(conn: Connection) -> list[PartitionRecord]:
     """Read the life cycle of all partitions, in order of time."""
-    with _as_owner(conn):
+    with as_owner(conn):
         rows = conn.execute(load_queries("retention")["list_partitions"]).fetchall()
     return [
         PartitionRecord(
@@ -166,13 +166,13 @@ def find_granted(conn: Connection) -> list[str]:
 
     A grant on a partition reads past the tenant filter of the views (security design, S12).
     """
-    with _as_owner(conn):
+    with as_owner(conn):
         rows = conn.execute(load_queries("retention")["find_granted_partitions"]).fetchall()
     return [str(row[0]) for row in rows]
 
 
 @contextmanager
-def _as_owner(conn: Connection) -> Iterator[None]:
+def as_owner(conn: Connection) -> Iterator[None]:
     """One transaction with the owner's rights; `audit_maint` has none of its own."""
     with transaction(conn):
         conn.execute(_SET_OWNER)
@@ -197,7 +197,7 @@ def _create_with_retries(conn: Connection, bounds: PartitionBounds) -> bool:
 def _create(conn: Connection, bounds: PartitionBounds) -> bool:
     """Create one partition in one transaction; False if it is there already."""
     queries = load_queries("retention")
-    with _as_owner(conn):
+    with as_owner(conn):
         conn.execute(_SET_LOCK_TIMEOUT)
         conn.execute(queries["lock_partition_ddl"], {"key": DDL_LOCK_KEY})
         # Asked under the lock: a concurrent creator has committed by now, or has not begun.
