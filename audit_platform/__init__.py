@@ -135,6 +135,11 @@ retention/                  life of the partitions
   detach.py                 takes a verified partition out of the table; readers left before
   drop.py                   drops a detached partition after a second proof of its archive
   advance.py                runs the steps that are due, keeps why one failed
+  owner.py                  one transaction with the owner's rights
+  span.py                   spans of retention by the calendar (pure)
+  classes.py                retention class by source and action; tenants with files of their own
+  rules.py                  presets and rules: what is hot, when it expires
+  holds.py                  legal holds by case: place, release, what they block
   ledger.py                 compares the ledger with the rows it speaks of
 integrity/                  tamper evidence
   leaf.py                   canonical text and leaf hash of an event (pure)
