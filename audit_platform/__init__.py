@@ -135,7 +135,6 @@ retention/                  life of the partitions
   detach.py                 takes a verified partition out of the table; readers left before
   drop.py                   drops a detached partition after a second proof of its archive
   advance.py                runs the steps that are due, keeps why one failed
-  owner.py                  one transaction with the owner's rights
   span.py                   spans of retention by the calendar (pure)
   classes.py                retention class by source and action; tenants with files of their own
   rules.py                  presets and rules: what is hot, when it expires

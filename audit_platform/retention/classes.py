@@ -18,7 +18,7 @@ from typing import Final
 from audit_platform.db.pool import Connection
 from audit_platform.db.queries import load_queries
 from audit_platform.events.event import TEXT_LIMITS
-from audit_platform.retention.owner import as_owner
+from audit_platform.retention.lifecycle import as_owner
 
 STANDARD: Final = "standard"
 ANYTHING: Final = "*"

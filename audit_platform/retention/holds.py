@@ -23,7 +23,7 @@ from uuid import UUID
 from audit_platform.db.pool import Connection
 from audit_platform.db.queries import load_queries
 from audit_platform.events.event import TEXT_LIMITS
-from audit_platform.retention.owner import as_owner
+from audit_platform.retention.lifecycle import as_owner
 
 ALL_TENANTS: Final = "*"
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -28,7 +28,7 @@ from audit_platform.db.queries import load_queries
 from audit_platform.errors import InvalidSetting
 from audit_platform.events.event import TEXT_LIMITS
 from audit_platform.retention.classes import STANDARD, check_class
-from audit_platform.retention.owner import as_owner
+from audit_platform.retention.lifecycle import as_owner
 from audit_platform.retention.span import NEVER, Span
 
 ALL_TENANTS: Final = "*"

@@ -1,9 +1,5 @@
 -- Queries of retention: classes, rules, legal holds, expiry, late rows. Run as audit_owner.
 
--- name: take_owner_role
--- description: Act with the rights of the owner until the transaction ends
-select set_config('role', %(role)s, true);
-
 -- name: list_classes_and_own_rules
 -- description: List the patterns of classes, and tenants with rules of their own, in one snapshot
 select
