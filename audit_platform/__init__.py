@@ -42,7 +42,8 @@ events/                     PATH 1: from the stream to PostgreSQL
   dead_letter.py            bad events: encrypt, keep, count, list
   dead_letter_rows.py       their table as operators use it: find, claim, resolve
   redrive.py                dead letters back into the stream, or discarded
-  act_event.py              what operators do, as events (pure)
+  act_event.py              what operators and maintenance do, as events (pure)
+  act_log.py                acts into the stream, or they do not go on
   lease.py                  one drain run per shard: take, renew, check the fence, release
   watermark.py              what a producer's numbers came to, as it reads it; folds the ledger
   completeness.py           what became of every number of every producer; counts rows against it
@@ -148,6 +149,7 @@ privacy/                    redaction before bytes leave the process
   redact_fields.py          fields a policy names out of an event (pure)
   key_names.py              keys whose values are secret (pure)
   patterns.py               secrets inside text: cards, tokens, headers, URLs (pure)
+approval.py                 acts of two persons: asked for, approved by another, done once
 db/                         PostgreSQL edge
   pool.py                   connections by role, transactions, sqlstate to errors
   queries.py                loads the named queries

@@ -19,6 +19,7 @@ Not here: translation from libraries, which happens once at the edge that owns t
     ├── InvalidQuery              a filter or a cursor cannot be used
     ├── InvalidMapping            a mapping file is wrong
     ├── InvalidPolicy             a policies file is missing or wrong
+    ├── ApprovalRefused           an act of two persons may not go on
     ├── UnreadableFile            an import file cannot be read as its format
     ├── QueueError
     │   ├── QueueUnavailable      retryable
@@ -27,10 +28,18 @@ Not here: translation from libraries, which happens once at the edge that owns t
     ├── SpoolError                the producer's disk spool
     │   ├── SpoolFull             retryable
     │   └── SpoolFailed
+    ├── ArchiveError              the archive of sealed partitions
+    │   ├── ArchiveFull           retryable
+    │   ├── ArchiveReadOnly
+    │   ├── ArchiveUnavailable    retryable
+    │   ├── ArchiveMissing        a file is not there
+    │   ├── ArchiveDamaged        a file is not what its manifest says
+    │   └── ArchiveMismatch       the rows are not those that were sealed
     ├── LifecycleError            a step of a partition's life was not taken
     │   ├── PartitionBusy         retryable: another process works on the partition
     │   ├── PartitionLost         the partition or its table is not there
-    │   └── SealRefused           its rows contradict each other
+    │   ├── SealRefused           its rows contradict each other
+    │   └── StepRefused           a proof or a condition of the step is missing
     └── DatabaseError
         ├── DatabaseUnavailable   retryable
         ├── LockNotAvailable      retryable
@@ -145,6 +154,10 @@ class InvalidPolicy(AuditPlatformError):
     exit_code = 2
 
 
+class ApprovalRefused(AuditPlatformError):
+    """An act needs the word of a second person. Another one approves the request, as it was made."""
+
+
 class UnreadableFile(AuditPlatformError):
     """A file cannot be read in its format. Check the file, or name its format with --format."""
 
@@ -199,6 +212,42 @@ class PartitionLost(LifecycleError):
 
 class SealRefused(LifecycleError):
     """Rows of a partition contradict each other. It keeps no root until they are put right."""
+
+
+class StepRefused(LifecycleError):
+    """A proof or a condition of this step is missing. Mend the named item; the step is repeated."""
+
+
+class ArchiveError(AuditPlatformError):
+    """The archive refused an operation. Check AUDIT_ARCHIVE_URL and what lies under it."""
+
+
+class ArchiveFull(ArchiveError):
+    """The archive takes no more bytes. Free space there; the step is tried again."""
+
+    retryable = True
+
+
+class ArchiveReadOnly(ArchiveError):
+    """The archive cannot be written. Mount it writable, or give this process the right to write."""
+
+
+class ArchiveUnavailable(ArchiveError):
+    """The archive does not answer. Check AUDIT_ARCHIVE_URL, the network and the disk."""
+
+    retryable = True
+
+
+class ArchiveMissing(ArchiveError):
+    """A file is not in the archive. Take it from the second copy, or restore it from a backup."""
+
+
+class ArchiveDamaged(ArchiveError):
+    """An archived file is not what was written. Replace it by the second copy, then verify again."""
+
+
+class ArchiveMismatch(ArchiveError):
+    """The rows of a partition are not those of its seal. Find out who changed it before it goes on."""
 
 
 class DatabaseError(AuditPlatformError):

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import msgspec
 
 from audit_platform.errors import InvalidEvent
-from audit_platform.events.act_event import act_event
+from audit_platform.events.act_event import Act, act_event
 from audit_platform.events.dead_letter_rows import (
     REDRIVEN,
     Letter,
@@ -29,7 +29,7 @@ from audit_platform.events.dead_letter_rows import (
     OpenedLetter,
     Selection,
 )
-from audit_platform.events.event import timestamp_us
+from audit_platform.events.event import ActorType, timestamp_us
 from audit_platform.events.lines import split_entries, unpack_fields
 from audit_platform.events.normalise import Arrival, FrameLimits, normalise
 from audit_platform.events.policy import shard_of
@@ -108,15 +108,16 @@ class RedriveEdges:
         """
         verb = action.rpartition(".")[2]
         letters = "1 dead letter" if len(ids) == 1 else f"{len(ids)} dead letters"
-        event = act_event(
-            action,
+        act = Act(
+            action=action,
             actor=actor.name,
-            tenant_id=self.tenant_id,
+            actor_type=ActorType.ADMIN,
+            entity_type="dead_letter",
+            entity_id=None,
             description=f"{verb.capitalize()} {letters}",
             metadata={"ids": list(ids), "count": len(ids), **actor.details},
-            now=self.now(),
-            tail74=self.tail74(),
         )
+        event = act_event(act, tenant_id=self.tenant_id, now=self.now(), tail74=self.tail74())
         self.appender.append_event(shard_of(self.tenant_id, self.shards), event)
 
 
