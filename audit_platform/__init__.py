@@ -127,8 +127,19 @@ search/                     questions about stored events
   cursor.py                 signed keyset cursor (pure)
   hot.py                    searches in PostgreSQL, late rows included
   follow.py                 what a repeated search found that is new (pure)
+archive/                    cold tier: sealed partitions as Parquet files
+  manifest.py               what an archived partition consists of, as JSON; paths of files (pure)
+  json_fields.py            reads the fields of a JSON object strictly (pure)
+  match_filter.py           what a file certainly does not hold, so that it stays closed (pure)
+  store.py                  where files lie: one interface, chosen by URL
+  local_store.py            archive in a directory: fsync, rename, errors of the disk as ours
+  remote_store.py           archive in an object store that speaks S3
+  columns.py                columns of an archived event: types, encodings, filter keys
 retention/                  life of the partitions
   partition.py              names, bounds, what is due (pure)
+  seal.py                   seals: refuses every change, then a root over the rows
+  digest.py                 rows in canonical order: digest, group roots, proofs
+  cold_indexes.py           indexes of sealed partitions, then VACUUM
   partition_table.py        rows of `audit.partition`: read, locked, changed by guarded steps
   partition_generations.py  what partitions held before they were opened again
   partition_states.py       state machine of a partition's life: which step is due (pure)

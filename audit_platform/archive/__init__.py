@@ -1,0 +1,1 @@
+"""The cold tier: sealed partitions as Parquet files with a manifest, written, read, verified."""
