@@ -23,6 +23,7 @@ from audit_platform.db.queries import load_queries
 from audit_platform.errors import DatabaseError, LockNotAvailable, PermissionRefused
 from audit_platform.retention.partition import (
     HOT_INDEXES,
+    HOT_STORAGE,
     PRIMARY_KEY,
     HotIndex,
     PartitionBounds,
@@ -44,6 +45,7 @@ _SET_LOCK_TIMEOUT: Final = sql.SQL("set local lock_timeout = {}").format(sql.Lit
 _CREATE: Final = sql.SQL(
     "create table {table} (like audit.event"
     " including defaults including constraints including storage including generated)"
+    " with ({storage})"
 )
 # The check implies the bounds, so that ATTACH does not scan.
 _CONSTRAIN: Final = sql.SQL(
@@ -135,13 +137,20 @@ def ensure_partitions(conn: Connection, bounds: Iterable[PartitionBounds]) -> tu
         PermissionRefused: A default privilege grants somebody a new partition.
         DatabaseError: A table of that name holds rows and is no partition.
     """
-    records = read_partitions(conn)
     wanted = list(bounds)
-    lost = [r.bounds for r in records if r.is_lost and any(r.bounds.overlaps(w) for w in wanted)]
-    present = [record.bounds for record in records]
-    return tuple(
-        one.name for one in [*lost, *missing(wanted, present)] if _create_with_retries(conn, one)
-    )
+    created: list[str] = []
+    # Each round reads again: a process with another interval may have taken part of a range since,
+    # and what is left of it is finer. Intervals are no deeper than this.
+    for _ in PartitionInterval:
+        records = read_partitions(conn)
+        lost = [
+            r.bounds for r in records if r.is_lost and any(r.bounds.overlaps(w) for w in wanted)
+        ]
+        todo = [*lost, *missing(wanted, [record.bounds for record in records])]
+        if not todo:
+            break
+        created += [one.name for one in todo if _create_with_retries(conn, one)]
+    return tuple(created)
 
 
 def read_partitions(conn: Connection) -> list[PartitionRecord]:
@@ -195,7 +204,7 @@ def _create_with_retries(conn: Connection, bounds: PartitionBounds) -> bool:
 
 
 def _create(conn: Connection, bounds: PartitionBounds) -> bool:
-    """Create one partition in one transaction; False if it is there already."""
+    """Create one partition in one transaction; False if its range is taken already."""
     queries = load_queries("retention")
     with as_owner(conn):
         conn.execute(_SET_LOCK_TIMEOUT)
@@ -203,6 +212,8 @@ def _create(conn: Connection, bounds: PartitionBounds) -> bool:
         # Asked under the lock: a concurrent creator has committed by now, or has not begun.
         found = conn.execute(queries["inspect_partition"], {"name": bounds.name}).fetchone()
         is_there, is_attached = found or (False, False)
+        if not is_attached and _is_taken(conn, bounds):
+            return False
         if is_there and not is_attached:
             _drop_leftover(conn, bounds.name)
         if not is_attached:
@@ -212,6 +223,13 @@ def _create(conn: Connection, bounds: PartitionBounds) -> bool:
         )
         _refuse_grants(conn, bounds.name)
     return not is_attached
+
+
+def _is_taken(conn: Connection, bounds: PartitionBounds) -> bool:
+    """Whether another partition takes part of the range since this process looked."""
+    key = {"name": bounds.name, "lo": bounds.lo, "hi": bounds.hi}
+    row = conn.execute(load_queries("retention")["find_taken_range"], key).fetchone()
+    return row == (True,)
 
 
 def _drop_leftover(conn: Connection, name: str) -> None:
@@ -236,6 +254,9 @@ def _build(conn: Connection, bounds: PartitionBounds) -> None:
     parts = {
         "table": sql.Identifier("audit", bounds.name),
         "key": sql.SQL(PRIMARY_KEY),
+        "storage": sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.SQL(name), sql.SQL(value)) for name, value in HOT_STORAGE
+        ),
         "lo": sql.Literal(bounds.lo.isoformat()),
         "hi": sql.Literal(bounds.hi.isoformat()),
     }

@@ -1,7 +1,8 @@
 """Names, bounds and needs of the partitions of `audit.event` (pure).
 
-Here: which partition takes a moment, which ones are missing, how far the existing ones reach, and
-the indexes each one carries. Not here: the statements that create one (`retention/lifecycle.py`).
+Here: which partition takes a moment, which ones are missing, how far the existing ones reach, the
+indexes and storage parameters each one carries. Not here: the statements that create one
+(`retention/lifecycle.py`).
 Guarantee: bounds are UTC, half-open and aligned, so that partitions of one interval never overlap.
 """
 
@@ -59,6 +60,23 @@ HOT_INDEXES: Final = (
     HotIndex(suffix="failure", columns='tenant_id, "timestamp" desc', where="status <> 'success'"),
 )
 """Equal to what the migration declares on the parent (a test compares them): ATTACH only links."""
+
+
+HOT_STORAGE: Final[tuple[tuple[LiteralString, LiteralString], ...]] = (
+    # Rows are only added. By share of the table (the default) a day of 5 million rows would first
+    # be vacuumed often and then hardly; by number each vacuum reads the same few new pages, so that
+    # index-only scans work on all but the newest minutes.
+    ("autovacuum_vacuum_insert_scale_factor", "0"),
+    ("autovacuum_vacuum_insert_threshold", "250000"),
+    # A stored row never changes: freeze it at once, while its page is in memory, and not in the
+    # vacuum against wrap-around, which would write the whole table again.
+    ("autovacuum_freeze_min_age", "0"),
+    # Giving empty pages at the end back takes ACCESS EXCLUSIVE: readers and writers would wait.
+    ("vacuum_truncate", "off"),
+    ("toast.autovacuum_freeze_min_age", "0"),
+    ("toast.vacuum_truncate", "off"),
+)
+"""Storage parameters of a partition from its first row; equal to those of migration 0003."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,28 @@ update audit.partition
 set state = 'sealed', sealed_at = %(now)s, last_error = null
 where name = %(name)s and state = 'open' and hi <= %(ended_before)s;
 
+-- name: find_seal_triggers
+-- description: Count the triggers of a sealed table that are in force
+select count(*) as n
+from pg_trigger as t
+where
+  t.tgrelid = to_regclass('audit.' || quote_ident(%(name)s))
+  and t.tgname in ('sealed_row', 'sealed_all')
+  and t.tgenabled <> 'D';
+
+-- name: list_table_indexes
+-- description: Names of the indexes of a table
+select c.relname as name
+from pg_index as i
+inner join pg_class as c on i.indexrelid = c.oid
+where i.indrelid = to_regclass('audit.' || quote_ident(%(name)s)) and i.indisvalid;
+
+-- name: find_vacuum_right
+-- description: Tell whether this login vacuums a table as its owner does; others only get a warning
+select pg_has_role(c.relowner, 'usage') as is_granted
+from pg_class as c
+where c.oid = to_regclass('audit.' || quote_ident(%(name)s));
+
 -- name: mark_root
 -- description: Step 1, second half: what the sealed rows came to
 update audit.partition

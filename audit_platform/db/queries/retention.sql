@@ -34,6 +34,16 @@ select
             and i.inhrelid = to_regclass('audit.' || quote_ident(%(name)s))
     ) as is_attached;
 
+-- name: find_taken_range
+-- description: Tell whether a partition of another name takes part of a range
+select exists(
+    select 1
+    from audit.partition as p
+    where
+        p.name <> %(name)s
+        and tstzrange(p.lo, p.hi) && tstzrange(%(lo)s, %(hi)s)
+) as is_taken;
+
 -- name: record_partition
 -- description: Open the life cycle of a partition; a row that is there already stays as it is
 insert into audit.partition (name, lo, hi)

@@ -3,8 +3,10 @@
 import hashlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from audit_platform.integrity.merkle import merkle_root
+from audit_platform.integrity.merkle import RootBuilder, merkle_root
 
 
 def _leaf(number: int) -> bytes:
@@ -43,3 +45,27 @@ def test_root_changes_with_any_leaf_and_with_the_order() -> None:
     }
 
     assert len(roots) == 4
+
+
+@given(count=st.integers(0, 600), asked_after=st.integers(0, 600))
+def test_leaves_one_by_one_give_the_same_root_at_any_moment(count: int, asked_after: int) -> None:
+    leaves = [_leaf(number) for number in range(count)]
+    builder = RootBuilder()
+    seen: list[bytes] = []
+
+    for number, leaf in enumerate(leaves):
+        if number == asked_after:
+            seen.append(builder.root())
+        builder.add(leaf)
+
+    assert builder.n == count
+    assert builder.root() == merkle_root(leaves)
+    assert seen in ([], [merkle_root(leaves[:asked_after])])
+
+
+def test_builder_keeps_few_nodes_of_many_leaves() -> None:
+    builder = RootBuilder()
+
+    for number in range(5_000):
+        builder.add(_leaf(number))
+        assert len(builder._subtrees) == (number + 1).bit_count()
