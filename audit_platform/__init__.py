@@ -151,6 +151,8 @@ retention/                  life of the partitions
   classes.py                retention class by source and action; tenants with files of their own
   rules.py                  presets and rules: what is hot, when it expires
   holds.py                  legal holds by case: place, release, what they block
+  expire.py                 deletes archive files whose time is over, step by guarded step
+  reopen.py                 opens a sealed partition again, as its next generation
   ledger.py                 compares the ledger with the rows it speaks of
 integrity/                  tamper evidence
   leaf.py                   canonical text and leaf hash of an event (pure)
