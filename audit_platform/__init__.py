@@ -125,7 +125,15 @@ client/                     the producer SDK; imports neither Polars nor Dagster
 search/                     questions about stored events
   query.py                  filters of a search (pure)
   cursor.py                 signed keyset cursor (pure)
+  everywhere.py             one search over PostgreSQL and the archive, with one cursor
+  border.py                 which events lie in PostgreSQL, which in the archive: one snapshot
   hot.py                    searches in PostgreSQL, late rows included
+  cold.py                   searches in archived partitions: which files, rows read ahead
+  cold_scan.py              newest matches of open files: which row groups
+  cold_file.py              one archived file: columns and rows, from the first good copy
+  cold_filter.py            the filters of a search over archived columns (pure)
+  json_condition.py         metadata filters decided on JSON text (pure)
+  text_pattern.py           the text filter as a pattern for archived text (pure)
   follow.py                 what a repeated search found that is new (pure)
 archive/                    cold tier: sealed partitions as Parquet files
   manifest.py               what an archived partition consists of, as JSON; paths of files (pure)

@@ -1,12 +1,11 @@
 """`audit-platform search` and `tail`: stored events on the command line.
 
-Here: options and the loop of `tail`. Not here: filters (`search/query.py`), the search
-(`search/hot.py`), printing (`cli/event_output.py`).
+Here: options and the loop of `tail`. Not here: filters (`search/query.py`), the searches
+(`search/everywhere.py`; `tail` looks in PostgreSQL only: `search/hot.py`), printing
+(`cli/event_output.py`).
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,7 +16,7 @@ from audit_platform.events.event import EventStatus
 
 if TYPE_CHECKING:
     from audit_platform.db.pool import Connection
-    from audit_platform.search.hot import Searcher
+    from audit_platform.search.hot import ArchiveUse, Page, Searcher
     from audit_platform.search.query import EventQuery
     from audit_platform.settings import Settings
 
@@ -96,12 +95,14 @@ def search(
     output: Output = OutputFormat.TABLE,
     show: Show = None,
 ) -> None:
-    """Find stored events, newest first.
+    """Find stored events, newest first, in PostgreSQL and in the archive.
 
     With --tenant the search runs as reader of that tenant; without, as operator over all. CSV
     cells that a spreadsheet would run as a formula get a leading '; use json for exact values.
     """
+    from audit_platform.search.cold import Archive
     from audit_platform.search.cursor import resume
+    from audit_platform.search.everywhere import Everywhere
     from audit_platform.search.query import parse_moment
 
     now = datetime.now(UTC)
@@ -116,9 +117,11 @@ def search(
     if cursor is not None:
         query = resume(query, cursor, key=_key(settings), now=now)
     printer = _printer(output, show, tenant)
-    with _searching(settings, tenant) as (searcher, connection):
-        page = searcher.search(connection, query, now=now)
+    archive = Archive([url for url in (settings.archive_place(), settings.archive_copy_url) if url])
+    with Everywhere.opened(_searcher(settings, tenant), archive) as everywhere:
+        page = everywhere.search(query, now=now)
     printer.show(page.rows)
+    _say_archive(page.archive)
     _say_next(page, query, settings, now)
 
 
@@ -145,7 +148,8 @@ def tail(
         tenant, user, entity, action, status, source, correlation, text, where, limit=_TAIL_LIMIT
     )
     printer = _printer(output, show, tenant)
-    with _searching(_settings(), tenant) as (searcher, connection):
+    searcher = _searcher(_settings(), tenant)
+    with searcher.connected() as connection:
         try:
             _follow(searcher, connection, query, printer)
         except KeyboardInterrupt:
@@ -239,23 +243,25 @@ def _printer(output: OutputFormat, show: list[str] | None, tenant: str | None) -
     return make_printer(output, show or [], is_operator=tenant is None)
 
 
-@contextmanager
-def _searching(
-    settings: "Settings", tenant: str | None
-) -> Iterator[tuple["Searcher", "Connection"]]:
+def _searcher(settings: "Settings", tenant: str | None) -> "Searcher":
     from audit_platform.search.hot import Searcher
 
     is_operator = tenant is None
-    searcher = Searcher(
+    return Searcher(
         url=settings.database_url_of("maint" if is_operator else "reader"),
         is_operator=is_operator,
         timeout_s=settings.search_timeout_s,
     )
-    with searcher.connected() as connection:
-        yield searcher, connection
 
 
-def _say_next(page: Any, query: "EventQuery", settings: "Settings", now: datetime) -> None:
+def _say_archive(use: "ArchiveUse") -> None:
+    """Tell on stderr what an answer cost that PostgreSQL alone could not give."""
+    if use.opened or use.skipped or use.expired:
+        expired = f", {use.expired} expired" if use.expired else ""
+        typer.echo(f"archive files: {use.opened} read, {use.skipped} ruled out{expired}", err=True)
+
+
+def _say_next(page: "Page", query: "EventQuery", settings: "Settings", now: datetime) -> None:
     """Tell on stderr how to go on, so that stdout holds events only."""
     from audit_platform.search.cursor import sign_cursor
 

@@ -1,7 +1,7 @@
 """Searches in PostgreSQL: hot partitions and late rows.
 
-Here: running an `EventQuery` and the boundary protocol of the storage design, section 4. Not here:
-filters and cursors (`search/query.py`); archives, which come with their issue.
+Here: running an `EventQuery` in PostgreSQL. Not here: filters and cursors (`search/query.py`), the
+transaction (`search/border.py`), archived partitions (`search/everywhere.py` adds them).
 Guarantee: one page is one consistent snapshot, newest first, each event once; a reader sees the
 tenant it names and no other.
 """
@@ -12,9 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, LiteralString
 
-from audit_platform.db.pool import OWNER_ROLE, Connection, connected, translated
+from audit_platform.db.pool import OWNER_ROLE, Connection, connected
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import DatabaseUnavailable, InvalidQuery
+from audit_platform.search.border import (
+    OPERATOR_VIEW,
+    TENANT_VIEW,
+    Border,
+    locked_snapshot,
+    read_border,
+)
 from audit_platform.search.query import EARLIEST, EventQuery, Position, parameters
 
 # An operator's search over all tenants has no index that begins with the time: without a range it
@@ -24,17 +31,38 @@ FIRST_WINDOW: Final = timedelta(minutes=10)
 WINDOW_GROWTH: Final = 8
 # Nothing lies further ahead: the ingest job refuses events more than minutes ahead of its clock.
 AHEAD: Final = timedelta(days=1)
-_TENANT_VIEW: Final = "event_read"
-_OPERATOR_VIEW: Final = "event_all"
-# LOCK cannot be prepared, so it stands here and not among the named queries.
-_LOCK: Final[Mapping[str, LiteralString]] = {
-    _TENANT_VIEW: "lock table audit.event_read in access share mode",
-    _OPERATOR_VIEW: "lock table only audit.event in access share mode",
-}
-_BEGIN: Final = "begin isolation level repeatable read read only"
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 EventRow = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveUse:
+    """What a search needed of the archive; partitions newer or older than its page not counted.
+
+    Attributes:
+        opened: Files whose rows were looked at.
+        skipped: Files that their time, their tenants or a filter ruled out.
+        expired: Files whose retention is over.
+        groups_read: Row groups of the opened files that were read.
+        groups_skipped: Row groups that their statistics ruled out, or that were too old.
+    """
+
+    opened: int = 0
+    skipped: int = 0
+    expired: int = 0
+    groups_read: int = 0
+    groups_skipped: int = 0
+
+    def __add__(self, other: "ArchiveUse") -> "ArchiveUse":
+        """Both together."""
+        return ArchiveUse(
+            opened=self.opened + other.opened,
+            skipped=self.skipped + other.skipped,
+            expired=self.expired + other.expired,
+            groups_read=self.groups_read + other.groups_read,
+            groups_skipped=self.groups_skipped + other.groups_skipped,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +71,12 @@ class Page:
 
     Attributes:
         next_position: Where the next page starts; None if this one is the last.
+        archive: What was read of the archive.
     """
 
     rows: Sequence[EventRow]
     next_position: Position | None
+    archive: ArchiveUse = ArchiveUse()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +95,7 @@ class Searcher:
             yield connection
 
     def search(self, connection: Connection, query: EventQuery, *, now: datetime) -> Page:
-        """Find one page; a change of data between two pages moves no event into both.
+        """Find one page in PostgreSQL; a change of data between two pages moves no event into both.
 
         Args:
             connection: From `connected`; outside a transaction.
@@ -76,94 +106,116 @@ class Searcher:
             InvalidQuery: A reader without tenant, or the search took too long.
             DatabaseUnavailable: The server does not answer.
         """
+        with self.snapshot(connection, query):
+            _, rows = find_newest(connection, query, now=now, view=self.view)
+        return page_of(rows, query.limit)
+
+    @contextmanager
+    def snapshot(self, connection: Connection, query: EventQuery) -> Iterator[None]:
+        """The transaction of one search; see `search/border.py`.
+
+        Raises:
+            InvalidQuery: A reader without tenant, or a statement took longer than `timeout_s`.
+            DatabaseUnavailable: The server does not answer.
+        """
         if query.tenant_id is None and not self.is_operator:
             raise InvalidQuery("a search as reader needs a tenant; add --tenant")
-        return search_events(connection, query, now=now, view=self._view, timeout_s=self.timeout_s)
+        try:
+            with locked_snapshot(
+                connection, view=self.view, tenant_id=query.tenant_id, timeout_s=self.timeout_s
+            ):
+                yield
+        except DatabaseUnavailable as exc:
+            if exc.sqlstate == "57014":
+                raise InvalidQuery(
+                    f"the search took longer than {self.timeout_s:g} s; narrow it with --since, "
+                    "--entity or --user, or raise AUDIT_SEARCH_TIMEOUT_S"
+                ) from exc
+            raise
 
     @property
-    def _view(self) -> str:
-        return _OPERATOR_VIEW if self.is_operator else _TENANT_VIEW
+    def view(self) -> str:
+        """What this searcher reads in PostgreSQL."""
+        return OPERATOR_VIEW if self.is_operator else TENANT_VIEW
 
 
-def search_events(
-    connection: Connection, query: EventQuery, *, now: datetime, view: str, timeout_s: float
-) -> Page:
-    """Find one page in one snapshot.
+def range_of(query: EventQuery, *, now: datetime) -> tuple[datetime, datetime]:
+    """Oldest and newest moment of what a search can find, both inclusive; maybe the wrong way."""
+    newest = query.until - _MICROSECOND if query.until else now + AHEAD
+    if query.after is not None:
+        newest = min(newest, query.after.timestamp)
+    return query.since or EARLIEST, newest
+
+
+def find_newest(
+    connection: Connection, query: EventQuery, *, now: datetime, view: str
+) -> tuple[Border, list[EventRow]]:
+    """Find the newest rows in PostgreSQL, one more than a page holds.
 
     Args:
-        connection: With the rights that `view` needs; outside a transaction.
+        connection: Inside `Searcher.snapshot`.
         query: What to find.
         now: Aware.
-        view: What is read: `event_read` (one tenant) or `event_all` (operators).
-        timeout_s: Longest time of one statement.
+        view: What is read.
 
-    Raises:
-        InvalidQuery: A statement took longer than `timeout_s`.
-        DatabaseUnavailable: The server does not answer.
+    Returns:
+        The border that the snapshot sees, and at most `limit + 1` rows.
     """
-    try:
-        with translated(), _snapshot(connection, query, view=view, timeout_s=timeout_s):
-            rows = _find(connection, query, now=now, view=view)
-    except DatabaseUnavailable as exc:
-        if exc.sqlstate == "57014":
-            raise InvalidQuery(
-                f"the search took longer than {timeout_s:g} s; narrow it with --since, --entity "
-                "or --user, or raise AUDIT_SEARCH_TIMEOUT_S"
-            ) from exc
-        raise
-    return _page(rows, query.limit)
-
-
-@contextmanager
-def _snapshot(
-    connection: Connection, query: EventQuery, *, view: str, timeout_s: float
-) -> Iterator[None]:
-    """A read-only transaction whose snapshot agrees with the partitions it sees.
-
-    The lock comes before the first SELECT: a detach that began earlier is waited for, one that
-    begins later waits for us. Without it a reader got 0 of 1,040 rows (storage design, section 4).
-    """
-    queries = load_queries("search")
-    connection.execute(_BEGIN)
-    try:
-        connection.execute(_LOCK[view])
-        connection.execute(queries["set_tenant"], {"tenant_id": query.tenant_id or ""})
-        milliseconds = str(max(int(timeout_s * 1000), 1))
-        connection.execute(queries["set_search_timeout"], {"timeout_ms": milliseconds})
-        yield
-    finally:
-        if not connection.closed and not connection.broken:
-            connection.execute("rollback")
-
-
-def _find(connection: Connection, query: EventQuery, *, now: datetime, view: str) -> list[EventRow]:
+    oldest, newest = range_of(query, now=now)
+    if oldest > newest:
+        return Border(hot=(), archived=()), []
+    border = read_border(connection, since=oldest, until=newest)
     given = parameters(query)
     wanted: int = given["limit"]
     found: dict[tuple[str, Any], EventRow] = {}
-    for since, until in _windows(connection, query, now=now):
+    for since, until in _windows(oldest, newest, oldest_hot=border.oldest_hot, now=now):
         window = given | {"since": since, "until": until}
         while len(found) < wanted:
             asked = wanted - len(found)
             rows = _read(connection, view, window | {"limit": asked})
             # A late row that is being merged may stand in both tables for a moment.
-            found |= {(row["tenant_id"], row["id"]): row for row in rows}
+            for row in rows:
+                found.setdefault((row["tenant_id"], row["id"]), row)
             if len(rows) < asked:
                 break
             window |= _after(rows[-1])
         if len(found) >= wanted:
             break
-    return list(found.values())
+    return border, list(found.values())
+
+
+def page_of(rows: Sequence[EventRow], limit: int, archive: ArchiveUse = ArchiveUse()) -> Page:
+    """Cut a page out of its rows and, where there is more, the first row of the next one."""
+    if len(rows) <= limit:
+        return Page(rows=rows, next_position=None, archive=archive)
+    last = rows[limit - 1]
+    position = Position(
+        timestamp=last["timestamp"].astimezone(UTC),
+        tenant_id=last["tenant_id"],
+        event_id=str(last["id"]),
+    )
+    return Page(rows=rows[:limit], next_position=position, archive=archive)
 
 
 def _read(connection: Connection, view: str, window: dict[str, Any]) -> list[EventRow]:
-    statement = load_queries("search")["search_events"]
-    if view == _OPERATOR_VIEW:
-        # Same columns, same filters, the view alone differs.
-        statement = statement.replace(_TENANT_VIEW, _OPERATOR_VIEW)
     # Not prepared: each statement is planned for its own values, so that null filters fold away.
-    cursor = connection.execute(statement, window, prepare=False)
+    cursor = connection.execute(_statement(view), window, prepare=False)
     names = [column.name for column in cursor.description or ()]
     return [dict(zip(names, values, strict=True)) for values in cursor]
+
+
+def _statement(view: str) -> LiteralString:
+    statement = load_queries("search")["search_events"]
+    if view == TENANT_VIEW:
+        return statement
+    # Same columns, same filters; the view differs, and the order of tenants within a microsecond:
+    # the archive knows that of bytes only, the collation of this database may be another. A reader
+    # has one tenant, and its index has the collation of the database: there it must not stand.
+    return (
+        statement.replace(TENANT_VIEW, OPERATOR_VIEW)
+        .replace('("timestamp", tenant_id, id)', '("timestamp", tenant_id collate "C", id)')
+        .replace("tenant_id desc", 'tenant_id collate "C" desc')
+    )
 
 
 def _after(row: EventRow) -> dict[str, Any]:
@@ -175,32 +227,17 @@ def _after(row: EventRow) -> dict[str, Any]:
 
 
 def _windows(
-    connection: Connection, query: EventQuery, *, now: datetime
+    oldest: datetime, newest: datetime, *, oldest_hot: datetime | None, now: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Ranges from the newest to the oldest moment, without gap or overlap; both ends included."""
-    reach = connection.execute(load_queries("search")["find_oldest_partition"]).fetchone()
-    floor = query.since or EARLIEST
-    oldest = max(floor, reach[0]) if reach and reach[0] else floor
-    hi = query.until - _MICROSECOND if query.until else now + AHEAD
-    if query.after is not None:
-        hi = min(hi, query.after.timestamp)
-    lo, width = min(hi, now) - FIRST_WINDOW, FIRST_WINDOW
-    while lo > oldest:
+    """Ranges from the newest to the oldest moment, without gap or overlap; both ends included.
+
+    They grow as far as PostgreSQL's partitions reach. Before them are late rows only: few, and read
+    in one piece.
+    """
+    floor = newest if oldest_hot is None else max(oldest, oldest_hot)
+    hi, lo, width = newest, min(newest, now) - FIRST_WINDOW, FIRST_WINDOW
+    while lo > floor:
         yield lo, hi
         width *= WINDOW_GROWTH
         hi, lo = lo - _MICROSECOND, lo - width
-    if floor <= hi:
-        yield floor, hi
-
-
-def _page(rows: list[EventRow], limit: int) -> Page:
-    if len(rows) <= limit:
-        return Page(rows=rows, next_position=None)
-    kept = rows[:limit]
-    last = kept[-1]
-    position = Position(
-        timestamp=last["timestamp"].astimezone(UTC),
-        tenant_id=last["tenant_id"],
-        event_id=str(last["id"]),
-    )
-    return Page(rows=kept, next_position=position)
+    yield oldest, hi

@@ -181,7 +181,7 @@ def parameters(query: EventQuery) -> dict[str, Any]:
     given["action_prefix"] = None
     if query.action is not None and query.action.endswith("*"):
         given |= {"action": None, "action_prefix": query.action[:-1]}
-    given |= _text_parameters(query.text)
+    given |= text_parameters(query.text)
     given["metadata_filters"] = _metadata_parameter(query.metadata)
     after = query.after
     given["after_timestamp"] = after.timestamp if after else None
@@ -202,15 +202,15 @@ def _check_text(name: str, value: str | None) -> None:
 def _spellings(value: str) -> tuple[str, Any]:
     """The value as a string, and as the JSON scalar it spells (kept as text if it spells none)."""
     try:
-        spelled: Any = json.loads(value, parse_float=_Number, parse_int=_Number)
+        spelled: Any = json.loads(value, parse_float=JsonNumber, parse_int=JsonNumber)
     except (ValueError, RecursionError):
         return value, value
-    if isinstance(spelled, str) and not isinstance(spelled, _Number):
+    if isinstance(spelled, str) and not isinstance(spelled, JsonNumber):
         return spelled, spelled
-    return value, spelled if spelled is None or isinstance(spelled, bool | _Number) else value
+    return value, spelled if spelled is None or isinstance(spelled, bool | JsonNumber) else value
 
 
-class _Number(str):
+class JsonNumber(str):
     """Text of a JSON number; never a float, so that long numbers compare exactly."""
 
     __slots__ = ()
@@ -223,13 +223,13 @@ def _metadata_parameter(metadata: Mapping[str, str]) -> str | None:
     for path, value in metadata.items():
         condition = metadata_filter(path, value)
         spelled = condition["spelled"]
-        number = str(spelled) if isinstance(spelled, _Number) else json.dumps(spelled)
+        number = str(spelled) if isinstance(spelled, JsonNumber) else json.dumps(spelled)
         values = f'{{"text":{json.dumps(condition["text"])},"spelled":{number}}}'
         parts.append(f'{{"path":{json.dumps(condition["path"])},"values":{values}}}')
     return f"[{','.join(parts)}]"
 
 
-def _text_parameters(text: str | None) -> dict[str, str | None]:
+def text_parameters(text: str | None) -> dict[str, str | None]:
     """Case folding of what `lower()` of a C locale leaves alone: letters beyond ASCII."""
     folded = "".join(_fold(character) for character in text or "")
     beyond = sorted({c for c in folded if not c.isascii() and len(c.upper()) == 1})

@@ -14,6 +14,9 @@ from tests.architecture.source_tree import PACKAGE_MODULES, Module, dotted
 OWNERS: dict[str, tuple[str, ...]] = {
     "alembic": ("db/migrate.py", "db/migrations/"),
     "polars": (
+        "archive/compare.py",
+        "archive/read.py",
+        "archive/row_check.py",
         "events/control_rows.py",
         "events/frame.py",
         "events/ready_frame.py",
@@ -24,10 +27,12 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "events/split_rows.py",
         "imports/tables.py",
         "integrity/leaf.py",
+        "search/cold",
     ),
     "psycopg": ("db/",),
     "psycopg.sql": (
         "db/",
+        "archive/compare.py",
         "events/merge_rows.py",
         "retention/cold_indexes.py",
         "retention/detach.py",
@@ -35,6 +40,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "retention/drop.py",
         "retention/late_rows.py",
         "retention/lifecycle.py",
+        "retention/restore.py",
+        "retention/restored_table.py",
         "retention/reopen.py",
         "retention/seal.py",
     ),

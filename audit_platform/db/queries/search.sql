@@ -1,4 +1,5 @@
 -- Search over hot and late events: one tenant as the reader, all tenants as the operator.
+-- Where archived events are, as the same snapshot sees it.
 -- Absent filters are null; each statement is planned for its own values, so that they fold away.
 
 -- name: search_events
@@ -57,8 +58,15 @@ select set_config('app.tenant', %(tenant_id)s, true);
 -- description: bound the time of each statement of this transaction
 select set_config('statement_timeout', %(timeout_ms)s::text, true);
 
--- name: find_oldest_partition
--- description: first moment that hot partitions hold; older windows of a search are read in one piece
-select min(lo) as lo
+-- name: list_partitions_in_range
+-- description: where the partitions of a range are, newest first; both ends of the range included
+select name, lo, hi, generation, state
 from audit.partition
-where state in ('open', 'sealed', 'exported', 'verified');
+where tstzrange(lo, hi) && tstzrange(%(since)s, %(until)s, '[]')
+order by lo desc;
+
+-- name: list_archive_files
+-- description: files of archived partitions; only of those a search needs, since there are years of them
+select name, files
+from audit.partition
+where name = any(%(names)s);
