@@ -143,6 +143,18 @@ archive/                    cold tier: sealed partitions as Parquet files
   local_store.py            archive in a directory: fsync, rename, errors of the disk as ours
   remote_store.py           archive in an object store that speaks S3
   columns.py                columns of an archived event: types, encodings, filter keys
+  routes.py                 which file takes which rows: date, class, tenant
+  parquet_file.py           one Parquet file being written, and its entry
+  file_set.py               the files of one export: row groups, second copy, cleaning up
+  export.py                 a sealed partition into Parquet files and their manifest
+exports/                    searches as files
+  order.py                  what is exported: filters as people write them, form, name (pure)
+  search_export.py          pages in, files out; resumable, with a manifest
+  services.py               the same with connections, the lock, the log of who exported
+  formats.py                CSV, NDJSON, Parquet in constant memory
+  cells.py                  columns and cells, made safe for spreadsheets (pure)
+  progress.py               how far an export is: checkpoint and report (pure)
+  manifest.py               what the files hold, with digests (pure)
 retention/                  life of the partitions
   partition.py              names, bounds, what is due (pure)
   seal.py                   seals: refuses every change, then a root over the rows
@@ -162,6 +174,9 @@ retention/                  life of the partitions
   expire.py                 deletes archive files whose time is over, step by guarded step
   reopen.py                 opens a sealed partition again, as its next generation
   ledger.py                 compares the ledger with the rows it speaks of
+  sizes.py                  tables, indexes, dead rows, use, last vacuum, write-ahead log
+  bloat.py                  how much of a table or an index is empty, estimated (pure)
+  size_findings.py          what is remarkable about sizes, with what to do (pure)
 integrity/                  tamper evidence
   leaf.py                   canonical text and leaf hash of an event (pure)
   merkle.py                 Merkle root over leaves (pure)
@@ -173,6 +188,7 @@ privacy/                    redaction before bytes leave the process
 approval.py                 acts of two persons: asked for, approved by another, done once
 db/                         PostgreSQL edge
   pool.py                   connections by role, transactions, sqlstate to errors
+  arrow_rows.py             one query as a stream of Arrow batches, through ADBC
   queries.py                loads the named queries
   queries/                  named SQL by area
   migrate.py                brings a server to the current schema
@@ -182,6 +198,7 @@ db/                         PostgreSQL edge
     sql/                    DDL, `NNNN_what.sql`, forward only
     versions/               one Alembic revision per .sql file
   dagster_storage.py        database and login of Dagster's own storage
+  dagster_leftovers.py      what deleted runs leave in Dagster's storage
 observability/              logs of our own processes
   log.py                    one JSON object per line on standard error
 selfcheck.py                is it safe to start, is it well; `audit-platform doctor`
@@ -193,13 +210,18 @@ assets/                     what the platform keeps, as Dagster shows it
   checks.py                 checks: what is wrong and what to do
   completeness_check.py     check for missing numbers, with the day's certificate
   columns.py                column schemas of the asset pages
+  storage_sizes.py          sizes and use, as observations
+  search_exports.py         exports and their progress, as observations
 jobs/                       what Dagster launches
   ingest.py                 one drain run of one shard
   observation.py            how often a run reports, and what (pure)
   coordinator.py            Dagster's run queue, past which ingest runs go
   maintenance.py            partitions ahead, checks
   finished_runs.py          old runs in Dagster's storage, deleted in bounded steps
+  old_ticks.py              old ticks of sensors and schedules, likewise
   janitor.py                clears up in Redis and in Dagster's storage
+  observe_storage.py        notes sizes and use of tables and indexes
+  search_export.py          a search written to files, launched by hand
 sensors/                    state, decision, translation
   decision.py               when a shard needs a run (pure)
   lost_runs.py              which runs nothing executes any more (pure)
@@ -223,7 +245,9 @@ cli/                        `audit-platform`: one file per command group
   deadletter_output.py      dead letters as a table, NDJSON or readable bytes
   policies.py               policies check, example
   event_output.py           events as a table, NDJSON or CSV
-  terminal_text.py          foreign text made safe for terminals and spreadsheets (pure)
+  export.py                 export: a search as files
+  storage.py                storage: sizes, bloat, use of indexes
+  terminal_text.py          foreign text made safe for terminals (pure)
 local/                      everything embedded, the supervisor and the demo
   supervisor.py             starts everything, keeps it running, stops it in order
   control.py                what other processes do to a platform: look, stop, remove

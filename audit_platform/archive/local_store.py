@@ -15,7 +15,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -119,11 +119,13 @@ class LocalStore:
             if file.suffix != _TEMPORARY:
                 yield file.relative_to(self._directory).as_posix()
 
-    def remove_leftovers(self, prefix: str) -> int:
+    def remove_leftovers(self, prefix: str, owns: Callable[[str], bool]) -> int:
         """Remove temporary files of killed writers; see `ArchiveStore.remove_leftovers`."""
         count = 0
         for file in self._files(prefix):
-            if file.suffix == _TEMPORARY:
+            # <name of the file>.<random part>.tmp
+            path = file.relative_to(self._directory).as_posix().rsplit(".", 2)[0]
+            if file.suffix == _TEMPORARY and owns(path):
                 with _writing(file):
                     file.unlink(missing_ok=True)
                 count += 1

@@ -21,6 +21,8 @@ Group record, the leaf of one tenant and class under the partition root, UTF-8:
     <bytes>:<tenant>,<bytes>:<class>,<bytes>:<n in decimal>,64:<root in lower-case hexadecimal>
 
 Source: storage design, section 5; security design, section 6.
+
+Length: one document with all its parts; in several modules nobody would see its form.
 """
 
 import hashlib
@@ -43,6 +45,7 @@ DIRECTORY: Final = "cold"
 _DAY: Final = timedelta(days=1)
 _LEAF_PREFIX: Final = b"\x00"
 _TENANT_DIGEST_BYTES: Final = 8
+_NAME_PARTS: Final = len(("class", "owner", "generation", "number", "suffix"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,17 +319,19 @@ def manifest_path(lo: datetime, hi: datetime, generation: int) -> str:
 
 
 def belongs_to(path: str, *, lo: datetime, hi: datetime, generation: int) -> bool:
-    """Whether a file in one of the partition's directories is one of this generation.
+    """Whether a path is the manifest or a file of this partition and generation.
 
-    Files of other hours, other generations and of people are not.
+    Files of other hours, other generations and of people in the same directories are not.
     """
-    name = path.rpartition("/")[2]
+    if path == manifest_path(lo, hi, generation):
+        return True
+    directory, _, name = path.rpartition("/")
     hour = _hour(lo, hi)
-    if not name.startswith(hour):
-        return False
     parts = name.removeprefix(hour).split(".")
     return (
-        len(parts) == len(("class", "owner", "generation", "number", "suffix"))
+        directory in {directory_of(day) for day in dates_of(lo, hi)}
+        and name.startswith(hour)
+        and len(parts) == _NAME_PARTS
         and parts[2] == f"g{generation}"
         and parts[3].isdecimal()
         and parts[4] == "parquet"

@@ -12,7 +12,7 @@ import hashlib
 import io
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
@@ -141,10 +141,17 @@ class ArchiveStore(Protocol):
         """
         ...
 
-    def remove_leftovers(self, prefix: str) -> int:
+    def remove_leftovers(self, prefix: str, owns: Callable[[str], bool]) -> int:
         """Remove what killed writers left below a directory; returns how many.
 
-        Call it only where nobody else writes: the leftovers of others look alike.
+        Args:
+            prefix: Directory.
+            owns: Whether the file of a path was the caller's to write; what others are writing at
+                this moment looks like a leftover.
+
+        Raises:
+            ArchiveReadOnly: The archive takes no changes.
+            ArchiveUnavailable: The disk or the network failed.
         """
         ...
 

@@ -32,6 +32,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "psycopg": ("db/",),
     "psycopg.sql": (
         "db/",
+        "archive/export.py",
         "archive/compare.py",
         "events/merge_rows.py",
         "retention/cold_indexes.py",
@@ -40,7 +41,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "retention/drop.py",
         "retention/late_rows.py",
         "retention/lifecycle.py",
-        "retention/restore.py",
+        "retention/reattach.py",
         "retention/restored_table.py",
         "retention/reopen.py",
         "retention/seal.py",
