@@ -173,6 +173,9 @@ retention/                  life of the partitions
   holds.py                  legal holds by case: place, release, what they block
   expire.py                 deletes archive files whose time is over, step by guarded step
   reopen.py                 opens a sealed partition again, as its next generation
+  late_rows.py              late rows into their partitions, whatever state those are in
+  late_letters.py           late rows whose key is taken: dead letters
+  old_generations.py        former generations proved to be in the present one, then deleted
   ledger.py                 compares the ledger with the rows it speaks of
   sizes.py                  tables, indexes, dead rows, use, last vacuum, write-ahead log
   bloat.py                  how much of a table or an index is empty, estimated (pure)

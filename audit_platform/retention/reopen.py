@@ -1,16 +1,12 @@
 """Opens a sealed partition again, so that it can take more rows; it never loses one.
 
 Here: the conditions, the proof that the table still holds what was sealed, the one transaction
-that opens it. Not here: a partition without a table (`retention/restore.py` brings it back first),
-the rows that then come (`retention/late_rows.py`), what becomes of the generation that ended
-(`retention/old_generations.py`).
-Guarantees: a partition is opened only while its table holds every sealed row; a kill leaves it
-either as it was or open and attached, never between; each opening is an event of the log.
-
-    verified         its archive was re-read, so the generation that ends can be proved later
-    detach_started   after its detach was finished
-    detached         attached again in the same transaction; the detach left the CHECK that
-                     spares the scan
+that opens it. Not here: a partition that is not attached (`retention/restore.py` brings it back
+first), the rows that then come (`retention/late_rows.py`), what becomes of the generation that
+ended (`retention/old_generations.py`).
+Guarantees: a partition is opened only while its table holds every sealed row and its archive was
+verified, so that what it held can be proved later; a kill leaves it either as it was or open; each
+opening is an event of the log.
 
 A sealed or exported partition is on its way to `verified`: it is left alone until then.
 
@@ -22,7 +18,6 @@ from datetime import datetime
 from typing import Final
 
 import stamina
-from psycopg import sql
 
 from audit_platform.db.pool import Connection
 from audit_platform.errors import LockNotAvailable, StepRefused
@@ -38,13 +33,8 @@ from audit_platform.retention.partition_table import PartitionRow, one_at_a_time
 from audit_platform.retention.seal import unseal
 
 REOPEN_ACTION: Final = "audit.partition.reopen"
-OPENED_FROM: Final = frozenset({State.VERIFIED, State.DETACHED})
 PATIENCE_S: Final = 60.0
 """Readers that hold the partition for longer make the next run open it."""
-
-_ATTACH: Final = sql.SQL(
-    "alter table audit.event attach partition {table} for values from ({lo}) to ({hi})"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +57,7 @@ class Reopening:
 
 
 def reopen(conn: Connection, row: PartitionRow, reopening: Reopening, *, now: datetime) -> None:
-    """Open a verified or detached partition again, as its next generation.
+    """Open a verified partition again, as its next generation.
 
     Args:
         conn: As `audit_maint` or the owner, in autocommit mode, outside a transaction.
@@ -77,28 +67,22 @@ def reopen(conn: Connection, row: PartitionRow, reopening: Reopening, *, now: da
 
     Raises:
         StepRefused: It is in another state, its record changed, or its table does not hold what
-            was sealed.
+            was sealed or is not attached.
         PartitionBusy: Another process works on it.
         LockNotAvailable: Readers held the table for longer than `patience_s`.
         QueueError: The log does not take the event; the partition stays as it was.
     """
-    if row.state not in OPENED_FROM:
-        raise _refusal(row, "state", f"it is {row.state}; its archive is not verified")
+    if row.state is not State.VERIFIED:
+        raise _refusal(row, "state", f"it is {row.state}, not verified")
     with one_at_a_time(conn, row.name), as_owner(conn):
         if not mark_reopened(conn, row, now=now):
             raise _refusal(row, "state", "its record changed meanwhile")
         _prove(conn, row)
-        _open_table(conn, row, patience_s=reopening.patience_s)
-        reopening.log.record(act_of(row, reopening), now=now)
+        _admit(conn, row, patience_s=reopening.patience_s)
+        reopening.log.record(_act(row, reopening), now=now)
 
 
-def act_of(row: PartitionRow, reopening: Reopening) -> Act:
-    """Describe an opening for the log.
-
-    Args:
-        row: As it was before.
-        reopening: Who and why.
-    """
+def _act(row: PartitionRow, reopening: Reopening) -> Act:
     return Act(
         action=REOPEN_ACTION,
         actor=reopening.actor,
@@ -117,19 +101,18 @@ def act_of(row: PartitionRow, reopening: Reopening) -> Act:
 
 def _prove(conn: Connection, row: PartitionRow) -> None:
     """Compare the table with its seal, in the transaction that opens it."""
+    if read_attachment(conn, row.name) is not Attachment.ATTACHED:
+        raise _refusal(row, "attached", "it is no partition of audit.event: attach it first")
     found = digest_of(conn, row.name)
     if (found.n, found.leaf_digest) != (row.n, row.leaf_digest):
-        raise _refusal(
-            row,
-            "changed_row",
-            f"it holds {found.n} rows, not the {row.n} that were sealed with these leaves",
-        )
+        why = f"it holds {found.n} rows, not the {row.n} that were sealed with these leaves"
+        raise _refusal(row, "changed_row", why)
 
 
-def _open_table(conn: Connection, row: PartitionRow, *, patience_s: float) -> None:
-    """Take the triggers away and attach the table; each attempt waits briefly, without a lock.
+def _admit(conn: Connection, row: PartitionRow, *, patience_s: float) -> None:
+    """Take the triggers away; each attempt waits briefly, the time between without a lock.
 
-    A savepoint per attempt: the proof above is not repeated because a reader was in the way.
+    A savepoint per attempt: the proof is not repeated because a reader was in the way.
     """
     attempts = stamina.retry_context(
         on=LockNotAvailable,
@@ -142,29 +125,6 @@ def _open_table(conn: Connection, row: PartitionRow, *, patience_s: float) -> No
     for attempt in attempts:
         with attempt, as_owner(conn):
             unseal(conn, row.name)
-            if read_attachment(conn, row.name) is not Attachment.ATTACHED:
-                attach(conn, row)
-
-
-def attach(conn: Connection, row: PartitionRow) -> None:
-    """Make a table a partition of `audit.event`, inside the transaction of the caller.
-
-    Args:
-        conn: As `audit_maint` or the owner, with a short `lock_timeout`.
-        row: Names the table and its bounds; a CHECK of the table implies them, or all rows are
-            read under a lock.
-
-    Raises:
-        LockNotAvailable: Another statement changes partitions.
-    """
-    with as_owner(conn):
-        conn.execute(
-            _ATTACH.format(
-                table=sql.Identifier("audit", row.name),
-                lo=sql.Literal(row.lo.isoformat()),
-                hi=sql.Literal(row.hi.isoformat()),
-            )
-        )
 
 
 def _refusal(row: PartitionRow, reason: str, why: str) -> StepRefused:

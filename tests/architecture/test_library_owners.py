@@ -43,7 +43,6 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "retention/lifecycle.py",
         "retention/reattach.py",
         "retention/restored_table.py",
-        "retention/reopen.py",
         "retention/seal.py",
     ),
     "psycopg2": (),

@@ -135,3 +135,25 @@ set
     released_at = %(released_at)s
 where hold_id = any(%(hold_ids)s) and released_at is null
 returning hold_id;
+
+-- name: list_late_partitions
+-- description: Partitions for which rows wait, with how many, in order of time
+select
+    p.name,
+    count(*) as row_count
+from audit.event_late as l
+inner join audit.partition as p on l."timestamp" >= p.lo and l."timestamp" < p.hi
+group by p.name, p.lo
+order by p.lo;
+
+-- name: list_late_hours
+-- description: Hours of rows that no partition was ever made for, in order of time
+select distinct date_trunc('hour', l."timestamp", 'UTC') as first_moment
+from audit.event_late as l
+where not exists (
+    select 1
+    from audit.partition as p
+    where l."timestamp" >= p.lo and l."timestamp" < p.hi
+)
+order by first_moment
+limit %(most)s;
