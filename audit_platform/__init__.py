@@ -147,6 +147,14 @@ archive/                    cold tier: sealed partitions as Parquet files
   parquet_file.py           one Parquet file being written, and its entry
   file_set.py               the files of one export: row groups, second copy, cleaning up
   export.py                 a sealed partition into Parquet files and their manifest
+  read.py                   files as rows: only the bytes that were written, in bounded batches
+  verify.py                 proves from files alone that they hold what was sealed; a program, too
+  verify_apart.py           runs that program: no database, nothing of this process
+  verify_report.py          what a verification found, as a value and as JSON (pure)
+  row_check.py              rows of one file against its entry and the partition
+  leaf_order.py             leaves in canonical order, in bounded memory
+  leaf_sums.py              digest, group roots and counts from ordered leaves
+  compare.py                tables compared on the server, with each other and with their leaves
 exports/                    searches as files
   order.py                  what is exported: filters as people write them, form, name (pure)
   search_export.py          pages in, files out; resumable, with a manifest
@@ -171,6 +179,11 @@ retention/                  life of the partitions
   classes.py                retention class by source and action; tenants with files of their own
   rules.py                  presets and rules: what is hot, when it expires
   holds.py                  legal holds by case: place, release, what they block
+  archived_partition.py     what of a partition lies in the archive, and whether it is as sealed
+  restore.py                archived partitions brought back: beside the archive, or attached
+  restored_table.py         a table filled from archive files and proved
+  reattach.py               an archived partition into the searched table again, sealed
+  drill.py                  a random archived partition restored on trial, compared, recorded
   expire.py                 deletes archive files whose time is over, step by guarded step
   reopen.py                 opens a sealed partition again, as its next generation
   late_rows.py              late rows into their partitions, whatever state those are in
@@ -249,6 +262,7 @@ cli/                        `audit-platform`: one file per command group
   policies.py               policies check, example
   event_output.py           events as a table, NDJSON or CSV
   export.py                 export: a search as files
+  restore.py                restore: archived days back, attached or beside, and trials
   storage.py                storage: sizes, bloat, use of indexes
   terminal_text.py          foreign text made safe for terminals (pure)
 local/                      everything embedded, the supervisor and the demo
