@@ -178,6 +178,7 @@ retention/                  life of the partitions
   span.py                   spans of retention by the calendar (pure)
   classes.py                retention class by source and action; tenants with files of their own
   rules.py                  presets and rules: what is hot, when it expires
+  rule_changes.py           which changes of rules and classes keep events for a shorter time
   holds.py                  legal holds by case: place, release, what they block
   archived_partition.py     what of a partition lies in the archive, and whether it is as sealed
   restore.py                archived partitions brought back: beside the archive, or attached
@@ -260,6 +261,12 @@ cli/                        `audit-platform`: one file per command group
   deadletter_session.py     dead letters with the services of a running platform
   deadletter_output.py      dead letters as a table, NDJSON or readable bytes
   policies.py               policies check, example
+  retention.py              retention list, set, preset, unset
+  retention_class.py        retention class set, unset
+  retention_output.py       rules and classes as lists
+  hold.py                   hold place, release, list
+  acting.py                 acts of an operator: rights, log, second person
+  listing.py                lists as a table or NDJSON
   event_output.py           events as a table, NDJSON or CSV
   export.py                 export: a search as files
   restore.py                restore: archived days back, attached or beside, and trials

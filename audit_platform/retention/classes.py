@@ -121,13 +121,25 @@ class RetentionClasses:
         """Whose file takes an event: the tenant's own, or None for the one that tenants share."""
         return tenant_id if (tenant_id, retention_class) in self.own_rules else None
 
-    def classes_under(self, source: str, action: str) -> frozenset[str]:
-        """Classes that events of a pattern may have now: what a change of it takes them from."""
+    def own_class(self, source: str, action: str) -> str | None:
+        """Class of exactly this pattern; None if there is none."""
+        return next(
+            (p.retention_class for p in self.patterns if (p.source, p.action) == (source, action)),
+            None,
+        )
+
+    def classes_beneath(self, source: str, action: str) -> frozenset[str]:
+        """Classes that events of a pattern may have where neither it nor a more exact one decides.
+
+        Rather too many than too few: of patterns that overlap in part, all are named.
+        """
         asked = ClassPattern(source=source, action=action, retention_class=STANDARD)
-        found = {p.retention_class for p in self.patterns if p.overlaps(asked)}
-        # Events that no narrower pattern takes; of `*`, any source stands for the rest.
+        wider = [p for p in self._ordered if p.exactness < asked.exactness and p.overlaps(asked)]
+        # Any event of the pattern that nothing narrower names; of `*`, any source stands for all.
         outside = "" if source == ANYTHING else source
-        return frozenset(found | {self.class_of(outside, action.removesuffix(ANYTHING))})
+        stem = action.removesuffix(ANYTHING)
+        rest = next((p.retention_class for p in wider if p.matches(outside, stem)), STANDARD)
+        return frozenset({rest, *(p.retention_class for p in wider)})
 
 
 def check_class(name: str) -> None:

@@ -157,3 +157,17 @@ where not exists (
 )
 order by first_moment
 limit %(most)s;
+
+-- name: find_sealed_classes
+-- description: Tell whether anything was ever sealed, and of which of some classes
+select
+    exists(select 1 from audit.partition_group) as is_any,
+    array(
+        select c.retention_class
+        from unnest(%(classes)s::text[]) as c (retention_class)
+        where exists (
+            select 1
+            from audit.partition_group as g
+            where g.retention_class = c.retention_class
+        )
+    ) as sealed;
