@@ -17,11 +17,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import polars as pl
 
-from audit_platform.archive.manifest import FileEntry, FileFilters, Manifest, manifest_path
+from audit_platform.archive.manifest import (
+    FORMAT_VERSION,
+    FileEntry,
+    FileFilters,
+    manifest_path,
+)
 from audit_platform.archive.store import ArchiveStore, open_store, read_bytes
 from audit_platform.errors import ArchiveDamaged, ArchiveError, ArchiveMissing
 from audit_platform.search.border import ArchivedPartition
@@ -36,6 +42,16 @@ MAX_MANIFESTS: Final = 64
 AHEAD_ROWS: Final = 100_000
 AHEAD_BYTES: Final = 64 << 20
 """Rows read ahead, whichever is less."""
+
+
+class _ManifestFiles(msgspec.Struct):
+    """What a search needs of a manifest; the rest, maybe 100,000 groups, is not looked at."""
+
+    format_version: int
+    files: list[dict[str, Any]]
+
+
+_decode_files: Final = msgspec.json.Decoder(_ManifestFiles).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +140,7 @@ class Archive:
             ArchiveUnavailable: A store does not answer.
         """
         known, ahead = self._stretch, wanted
-        if known is not None and known.serves(partition, query):
+        if known is not None and query.after is not None and known.serves(partition, query):
             rows = known.page(query, since=since, until=until, wanted=wanted)
             if rows is not None:
                 return events_of(rows), ArchiveUse()
@@ -212,16 +228,30 @@ class Archive:
         problem: ArchiveError | None = None
         for store in self.stores:
             try:
-                files = Manifest.from_json(read_bytes(store, path)).files
+                return _filters_in(read_bytes(store, path))
             except (ArchiveMissing, ArchiveDamaged):
                 continue
             except ArchiveError as exc:
                 problem = exc
-                continue
-            return {entry.sha256: entry.filters for entry in files if entry.filters is not None}
         if problem is not None:
             raise problem
         return {}
+
+
+def _filters_in(manifest: bytes) -> Mapping[str, FileFilters]:
+    """Filters by SHA-256 of the file.
+
+    Raises:
+        ArchiveDamaged: It is no manifest that this program reads.
+    """
+    try:
+        parts = _decode_files(manifest)
+    except msgspec.MsgspecError as exc:
+        raise ArchiveDamaged from exc
+    if parts.format_version != FORMAT_VERSION:
+        raise ArchiveDamaged
+    entries = map(FileEntry.from_json, parts.files)
+    return {entry.sha256: entry.filters for entry in entries if entry.filters is not None}
 
 
 def _may_hold(filters: FileFilters | None, query: EventQuery) -> bool:

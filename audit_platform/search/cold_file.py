@@ -120,11 +120,13 @@ class ColdFile:
     def _next_copy(self) -> pq.ParquetFile:
         while self._untried:
             store = self._untried.pop(0)
+            self._open.close()
             try:
                 return self._checked(store)
             except ArchiveError as exc:
                 # What is wrong with the first copy is what somebody has to mend.
                 self._problem = self._problem or exc
+        self._open.close()
         assert self._problem is not None  # noqa: S101 - at least one store was tried
         raise self._problem
 
