@@ -175,6 +175,11 @@ retention/                  life of the partitions
   detach.py                 takes a verified partition out of the table; readers left before
   drop.py                   drops a detached partition after a second proof of its archive
   advance.py                runs the steps that are due, keeps why one failed
+  walk.py                   every partition that is due, with the proofs between its steps
+  lifecycle_settings.py     settings as the steps take them: rules, archive, classes
+  overview.py               every partition as operators see it
+  partition_ledger.py       compares a partition with the ledger, before its export
+  archive_copies.py         compares both copies with their hashes, before the detach
   span.py                   spans of retention by the calendar (pure)
   classes.py                retention class by source and action; tenants with files of their own
   rules.py                  presets and rules: what is hot, when it expires
@@ -227,6 +232,14 @@ assets/                     what the platform keeps, as Dagster shows it
   checks.py                 checks: what is wrong and what to do
   completeness_check.py     check for missing numbers, with the day's certificate
   columns.py                column schemas of the asset pages
+  partition_keys.py         partitions as Dagster knows them, brought up to the records
+  partition_lifecycle.py    sealed, archived, verified, detached, dropped: one asset each
+  partition_pages.py        what the page of a partition shows
+  lifecycle_checks.py       checks between the steps of a partition's life
+  lifecycle_verdicts.py     what a run over many partitions found, as those checks
+  archive_care.py           late rows merged, files expired, restores tried
+  care_pages.py             what their pages show
+  run_moment.py             the moment that a run takes for now
   storage_sizes.py          sizes and use, as observations
   search_exports.py         exports and their progress, as observations
 jobs/                       what Dagster launches
@@ -234,6 +247,7 @@ jobs/                       what Dagster launches
   observation.py            how often a run reports, and what (pure)
   coordinator.py            Dagster's run queue, past which ingest runs go
   maintenance.py            partitions ahead, checks
+  lifecycle.py              archive, detach, drop what is due; care for the archive
   finished_runs.py          old runs in Dagster's storage, deleted in bounded steps
   old_ticks.py              old ticks of sensors and schedules, likewise
   janitor.py                clears up in Redis and in Dagster's storage
@@ -257,6 +271,7 @@ cli/                        `audit-platform`: one file per command group
   import_session.py         an import with the services of a running platform
   events.py                 search, tail
   completeness.py           completeness: is everything accepted accounted for
+  partitions.py             partitions: where each stands in its life
   deadletter.py             deadletter list, show, redrive, discard
   deadletter_session.py     dead letters with the services of a running platform
   deadletter_output.py      dead letters as a table, NDJSON or readable bytes

@@ -19,7 +19,8 @@ LEDGER_BATCHES: Final = 50
 _TIMED_OUT: Final = "57014"
 
 
-@dg.asset_check(asset=TABLE_PARTITIONS)
+# Blocking: while partitions cannot be added, none is detached or dropped.
+@dg.asset_check(asset=TABLE_PARTITIONS, blocking=True)
 def partition_runway(settings: SettingsResource, database: DatabaseResource) -> dg.AssetCheckResult:
     """At least `AUDIT_PARTITIONS_ALARM` partitions (3) follow the present one without a gap."""
     alarm, now = settings.load().partitions_alarm, datetime.now(UTC)

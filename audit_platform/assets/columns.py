@@ -102,5 +102,25 @@ PARTITION_COLUMNS: Final = (
     _required(
         "state", "text", "open, sealed, exported, verified, detach_started, detached or dropped"
     ),
+    _optional("n", "bigint", "Rows at seal"),
+    _optional("min_id", "uuid", "Smallest id at seal"),
+    _optional("max_id", "uuid", "Largest id at seal"),
+    _optional("leaf_digest", "bytea", "SHA-256 over the ordered leaves"),
+    _optional("root", "bytea", "Merkle root"),
+    _required("files", "jsonb", "Archive files"),
+    _optional("manifest_sha256", "bytea", "SHA-256 of the manifest"),
+    _optional("verified_by", "text", "Process that re-read the archive"),
+    _required("opened_at", "timestamptz", "When it was created"),
+    _optional("sealed_at", "timestamptz", "When writes ended"),
+    _optional("exported_at", "timestamptz", "When the archive was written"),
+    _optional("verified_at", "timestamptz", "When the archive was re-read"),
+    _optional("detached_at", "timestamptz", "When reads moved to the archive"),
+    _optional("dropped_at", "timestamptz", "When the table was dropped"),
+    _optional(
+        "last_error",
+        "text",
+        "Why the last attempt at the next step failed; null after a step",
+    ),
+    _optional("restored_as", "text", "Table that holds it, in schema audit"),
 )
-"""What can be seen of `audit.partition` before archiving; the rest describes archives."""
+"""What operators look at in `audit.partition`; `audit-platform partitions` shows the same."""

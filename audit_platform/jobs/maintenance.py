@@ -14,6 +14,7 @@ from audit_platform.assets.checks import (
     partitions_owner_only,
 )
 from audit_platform.assets.completeness_check import sequence_gaps
+from audit_platform.assets.lifecycle_checks import on_time
 from audit_platform.assets.table_partitions import table_partitions
 from audit_platform.jobs.coordinator import LANE_TAG
 from audit_platform.jobs.ingest import MAX_RUNTIME_TAG
@@ -30,8 +31,11 @@ create_partitions = dg.define_asset_job(
 
 check_partitions = dg.define_asset_job(
     "check_partitions",
-    selection=dg.AssetSelection.checks(partition_runway, partitions_owner_only),
-    description="Check that enough partitions exist and that nobody may touch them directly.",
+    selection=dg.AssetSelection.checks(partition_runway, partitions_owner_only, on_time),
+    description=(
+        "Check that enough partitions exist, that nobody may touch them directly, and that every "
+        "step of their life was taken in its time."
+    ),
     executor_def=dg.in_process_executor,
     tags=_TAGS,
 )
