@@ -9,12 +9,22 @@ from typing import Final
 import dagster as dg
 
 from audit_platform.jobs.janitor import janitor
+from audit_platform.jobs.lifecycle import (
+    archive_partitions,
+    detach_partitions,
+    drill_restore,
+    drop_partitions,
+    expire_archive,
+    merge_late_rows,
+)
 from audit_platform.jobs.maintenance import (
     check_completeness,
     check_ledger,
     check_partitions,
     create_partitions,
 )
+from audit_platform.jobs.observe_storage import observe_storage
+from audit_platform.resources import SettingsResource
 
 _RUNNING: Final = dg.DefaultScheduleStatus.RUNNING
 _UTC: Final = "UTC"
@@ -38,7 +48,10 @@ runway_hourly = dg.ScheduleDefinition(
     cron_schedule="50 * * * *",
     execution_timezone=_UTC,
     default_status=_RUNNING,
-    description="Ten minutes before each hour: are enough partitions ahead?",
+    description=(
+        "Ten minutes before each hour: are enough partitions ahead, and is every step of their "
+        "life taken in its time?"
+    ),
 )
 
 ledger_hourly = dg.ScheduleDefinition(
@@ -59,7 +72,9 @@ janitor_hourly = dg.ScheduleDefinition(
     cron_schedule="5 * * * *",
     execution_timezone=_UTC,
     default_status=_RUNNING,
-    description="Five past each hour: clear up in Redis and delete old runs of Dagster.",
+    description=(
+        "Five past each hour: clear up in Redis; delete old runs, ticks and leftovers of Dagster."
+    ),
 )
 
 completeness_daily = dg.ScheduleDefinition(
@@ -72,3 +87,86 @@ completeness_daily = dg.ScheduleDefinition(
     default_status=_RUNNING,
     description="00:45 UTC: is every event of the day before accounted for? Writes a certificate.",
 )
+
+merge_nightly = dg.ScheduleDefinition(
+    name="merge_nightly",
+    job=merge_late_rows,
+    # Before the archive run: the partitions that it opens are sealed and archived again in the
+    # same night. After the certificate of 00:45, which reads the ledger of the day.
+    cron_schedule="55 1 * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="01:55 UTC: move late rows into their partitions, before they are sealed again.",
+)
+
+archive_nightly = dg.ScheduleDefinition(
+    name="archive_nightly",
+    job=archive_partitions,
+    # Partitions end at midnight UTC, and two days later to the hour they are due; a seal stops no
+    # writer, but export and verification take a core for minutes, when most of the world is quiet.
+    cron_schedule="10 2 * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="02:10 UTC: seal, index, export and verify the partitions whose time has come.",
+)
+
+detach_daily = dg.ScheduleDefinition(
+    name="detach_daily",
+    job=detach_partitions,
+    # Two hours after the archive run, so that one disk does not read for both. A detach waits for
+    # old transactions: nightly dumps and reports have mostly ended by then.
+    cron_schedule="10 4 * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="04:10 UTC: detach what is no longer hot; searches read it from the archive.",
+)
+
+drop_daily = dg.ScheduleDefinition(
+    name="drop_daily",
+    job=drop_partitions,
+    # An hour after the detach, which frees nothing: dropping is what cannot be taken back, so it
+    # comes when everything that could object has run, and shortly before people come to work.
+    cron_schedule="10 5 * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="05:10 UTC: drop tables whose grace is over, after a second proof.",
+)
+
+expiry_daily = dg.ScheduleDefinition(
+    name="expiry_daily",
+    job=expire_archive,
+    # Last of the night, a day's work apart from itself: a file is marked by one run and deleted by
+    # the next, so a rule or hold that was wrong can be put right during one whole working day.
+    cron_schedule="10 6 * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="06:10 UTC: mark archive files whose time is over; delete those marked before.",
+)
+
+storage_every_six_hours = dg.ScheduleDefinition(
+    name="storage_every_six_hours",
+    job=observe_storage,
+    # Four points a day show a trend; each observation takes 20 KB of Dagster's storage. 40 past,
+    # apart from the others, and not at midnight, when partitions are made.
+    cron_schedule="40 1,7,13,19 * * *",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="01:40, 07:40, 13:40 and 19:40 UTC: note the sizes of tables and indexes.",
+)
+
+
+@dg.schedule(
+    name="drill_weekly",
+    job=drill_restore,
+    # Tuesday, because a mismatch needs people: not on a Monday, and not before a weekend. After
+    # the night's runs, before Europe's day adds its load.
+    cron_schedule="10 7 * * 2",
+    execution_timezone=_UTC,
+    default_status=_RUNNING,
+    description="Tuesday, 07:10 UTC: restore a random archived partition on trial.",
+)
+def drill_weekly(settings: SettingsResource) -> dg.RunRequest | dg.SkipReason:
+    """Ask for the drill, unless it is switched off."""
+    if not settings.load().restore_drill_enabled:
+        return dg.SkipReason("AUDIT_RESTORE_DRILL_ENABLED is off: no restore is tried")
+    return dg.RunRequest()
