@@ -26,8 +26,6 @@ from audit_platform.assets.lifecycle_checks import (
     on_time,
 )
 from audit_platform.assets.partition_lifecycle import LIFECYCLE_ASSETS
-from audit_platform.assets.search_exports import EXPORT_ASSET
-from audit_platform.assets.storage_sizes import STORAGE_ASSET
 from audit_platform.assets.table_partitions import table_partitions
 from audit_platform.jobs.ingest import ingest
 from audit_platform.jobs.janitor import janitor
@@ -46,8 +44,6 @@ from audit_platform.jobs.maintenance import (
     check_partitions,
     create_partitions,
 )
-from audit_platform.jobs.observe_storage import observe_storage
-from audit_platform.jobs.search_export import search_export
 from audit_platform.resources import platform_resources
 from audit_platform.schedules import (
     archive_nightly,
@@ -61,7 +57,6 @@ from audit_platform.schedules import (
     merge_nightly,
     partitions_daily,
     runway_hourly,
-    storage_every_six_hours,
 )
 from audit_platform.sensors.reaper import reaper
 from audit_platform.sensors.stream_backlog import stream_backlog
@@ -79,8 +74,6 @@ def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:
             table_partitions,
             *LIFECYCLE_ASSETS,
             *CARE_ASSETS,
-            STORAGE_ASSET,
-            EXPORT_ASSET,
         ],
         asset_checks=[
             partition_runway,
@@ -107,8 +100,6 @@ def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:
             advance_partition,
             expire_archive,
             drill_restore,
-            observe_storage,
-            search_export,
             janitor,
         ],
         sensors=[stream_backlog, reaper],
@@ -123,7 +114,6 @@ def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:
             drop_daily,
             expiry_daily,
             drill_weekly,
-            storage_every_six_hours,
             janitor_hourly,
         ],
         resources={**platform_resources(), **(overrides or {})},
