@@ -14,22 +14,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
-from audit_platform.cli.terminal_text import spreadsheet_safe, visible
+from audit_platform.cli.terminal_text import visible
 from audit_platform.errors import InvalidQuery
-from audit_platform.events.event import EVENT_FIELDS, JSON_FIELDS, format_timestamp
+from audit_platform.events.event import JSON_FIELDS
+from audit_platform.exports.cells import COLUMNS, cell_text, spreadsheet_safe
 
 if TYPE_CHECKING:
     from audit_platform.search.hot import EventRow
 
-COLUMNS: Final = (
-    *(spec.name for spec in EVENT_FIELDS),
-    "producer_id",
-    "producer_epoch",
-    "producer_seq",
-    "batch_id",
-    "received_at",
-    "ingested_at",
-)
 _TABLE_FIELDS: Final = ("timestamp", "action", "status", "user", "entity", "description")
 _NARROW_COLUMNS: Final = 100
 _GAP: Final = 2
@@ -172,8 +164,7 @@ def text_of(row: "EventRow", field: str) -> str:
     if field not in COLUMNS:
         raw = _at_path(row, field)
         return "" if raw is None else _plain_json(raw)
-    value = row[field]
-    return "" if value is None else _text(value)
+    return cell_text(row[field])
 
 
 def _cell(row: "EventRow", field: str) -> str:
@@ -190,10 +181,6 @@ def _composed(row: "EventRow", field: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _text(value: object) -> str:
-    return format_timestamp(value) if isinstance(value, datetime) else str(value)
-
-
 def _json_of(row: "EventRow", field: str) -> bytes | None:
     from audit_platform.events.json_path import encode_value
 
@@ -204,7 +191,7 @@ def _json_of(row: "EventRow", field: str) -> bytes | None:
         return None
     if field in JSON_FIELDS:
         return str(value).encode()
-    return encode_value(_text(value) if isinstance(value, datetime | UUID) else value)
+    return encode_value(cell_text(value) if isinstance(value, datetime | UUID) else value)
 
 
 def _at_path(row: "EventRow", field: str) -> bytes | None:

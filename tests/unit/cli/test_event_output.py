@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_platform.cli.event_output import COLUMNS, OutputFormat, make_printer
-from audit_platform.cli.terminal_text import spreadsheet_safe, visible
+from audit_platform.cli.terminal_text import visible
 from audit_platform.errors import InvalidQuery
 
 HOSTILE = "\x1b[31mred\x1b[0m \u202egnp.exe\n\t\x07\u200b\x9b\u2028é日"
@@ -119,8 +119,3 @@ def test_visible_text_is_printable_and_plain_text_stays(text: str) -> None:
     assert not set(shown) & set("\x1b\r\n\t\u202e\u2066\u200b\u2028\x9b")
     if text.isascii() and text.isprintable():
         assert shown == text
-
-
-@given(st.text(max_size=10))
-def test_safe_cell_starts_with_no_formula(text: str) -> None:
-    assert not spreadsheet_safe(text).startswith(("=", "+", "-", "@", "\t", "\r"))

@@ -1,0 +1,1 @@
+"""Searches written to files: CSV, NDJSON and Parquet, resumable, with a manifest."""
