@@ -1,9 +1,10 @@
 """Finished runs in Dagster's storage: which are old enough, and deleting them in bounded steps.
 
-Here: the rule and the deletion. Not here: ticks (`retention` in `local/dagster.yaml` deletes
-them), the job (`jobs/janitor.py`).
+Here: the rule and the deletion. Not here: ticks (`jobs/old_ticks.py`), what a deletion leaves
+(`db/dagster_leftovers.py`), the job (`jobs/janitor.py`).
 Guarantee: an unfinished run is never deleted; one call deletes a bounded number and takes a
-bounded time, so that a backlog of years is worked off over many calls.
+bounded time, so that a backlog of years is worked off over many calls; a process killed in the
+middle leaves a run that the next call finds, never events without their run.
 
 Source: Dagster design, section 4: a deletion takes 62 ms and removes events, tags and
 observations of the run, snapshots apart.
@@ -73,6 +74,9 @@ def delete_finished(
     for run_id in _oldest(instance, filters, most):
         if is_time_up():
             break
+        # Events first: delete_run takes the row first, and a kill between its two halves would
+        # leave events that no list of runs leads to.
+        instance.event_log_storage.delete_events(run_id)
         instance.delete_run(run_id)
         deleted += 1
     oldest = first[0].create_timestamp if first else None
