@@ -119,13 +119,13 @@ class LocalStore:
             if file.suffix != _TEMPORARY:
                 yield file.relative_to(self._directory).as_posix()
 
-    def remove_leftovers(self, prefix: str, owns: Callable[[str], bool]) -> int:
+    def remove_leftovers(self, prefix: str, owns: Callable[[str], bool] | None = None) -> int:
         """Remove temporary files of killed writers; see `ArchiveStore.remove_leftovers`."""
         count = 0
         for file in self._files(prefix):
             # <name of the file>.<random part>.tmp
             path = file.relative_to(self._directory).as_posix().rsplit(".", 2)[0]
-            if file.suffix == _TEMPORARY and owns(path):
+            if file.suffix == _TEMPORARY and (owns is None or owns(path)):
                 with _writing(file):
                     file.unlink(missing_ok=True)
                 count += 1

@@ -45,7 +45,7 @@ from audit_platform.errors import (
 RETRY_TIMEOUT: Final = timedelta(seconds=60)
 REQUEST_TIMEOUT: Final = timedelta(seconds=60)
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
-_MAX_RETRIES: Final = 5
+MAX_RETRIES: Final = 5
 # A footer and the column chunks of a row group come in few requests.
 _READ_BUFFER_BYTES: Final = 1 << 20
 _PART_BYTES: Final = 8 << 20
@@ -57,11 +57,12 @@ _CHUNK_BYTES: Final = 4 << 20
 class RemoteStore:
     """An `ArchiveStore` below an S3 URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, max_retries: int = MAX_RETRIES) -> None:
         """Prepare; no request is made yet.
 
         Args:
             url: `s3://bucket/prefix`.
+            max_retries: Of one request, after dropped connections and 5xx.
 
         Raises:
             ArchiveUnavailable: The environment holds settings that the library refuses.
@@ -71,7 +72,7 @@ class RemoteStore:
             self._store = S3Store.from_url(
                 url,
                 client_options={"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT},
-                retry_config={"max_retries": _MAX_RETRIES, "retry_timeout": RETRY_TIMEOUT},
+                retry_config={"max_retries": max_retries, "retry_timeout": RETRY_TIMEOUT},
             )
 
     @property
@@ -144,7 +145,7 @@ class RemoteStore:
             ]
         yield from sorted(found)
 
-    def remove_leftovers(self, prefix: str, owns: Callable[[str], bool]) -> int:
+    def remove_leftovers(self, prefix: str, owns: Callable[[str], bool] | None = None) -> int:
         """Nothing to do: an object appears as a whole or not at all."""
         del owns
         checked_path(prefix)

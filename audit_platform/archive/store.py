@@ -141,13 +141,13 @@ class ArchiveStore(Protocol):
         """
         ...
 
-    def remove_leftovers(self, prefix: str, owns: Callable[[str], bool]) -> int:
+    def remove_leftovers(self, prefix: str, owns: Callable[[str], bool] | None = None) -> int:
         """Remove what killed writers left below a directory; returns how many.
 
         Args:
             prefix: Directory.
-            owns: Whether the file of a path was the caller's to write; what others are writing at
-                this moment looks like a leftover.
+            owns: Whether the file of a path is the caller's to write: what others are writing at
+                this moment looks like a leftover. None where nobody else writes there.
 
         Raises:
             ArchiveReadOnly: The archive takes no changes.
