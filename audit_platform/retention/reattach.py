@@ -192,7 +192,7 @@ def _attach(conn: Connection, row: PartitionRow, *, now: datetime) -> None:
     """Move the border and attach the table in one transaction."""
     queries = load_queries("restore")
     table = sql.Identifier("audit", row.name)
-    key = {"name": row.name, "generation": row.generation, "state": row.state, "now": now}
+    key = {"name": row.name, "generation": row.generation, "state": row.state.value, "now": now}
     with as_owner(conn):
         conn.execute(_SET_LOCK_TIMEOUT)
         # As every statement that changes partitions: two at a time would wait for each other.

@@ -36,6 +36,7 @@ from tests.unit.archive.made_archive import (
 
 ROWS = 600
 FLIPS = examples(60)
+_SWEEP_S = max(120, FLIPS // 2)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,7 @@ def test_partition_without_rows_is_intact(tmp_path: Path) -> None:
     assert report.root == empty.manifest.root.hex()
 
 
+@pytest.mark.timeout(_SWEEP_S)
 def test_every_flipped_byte_is_found(archive: MadeArchive) -> None:
     """Set AUDIT_TEST_EXAMPLES=1000 for the sweep of the acceptance test."""
     rng = random.Random(20251123)
@@ -121,6 +123,7 @@ def test_every_flipped_byte_is_found(archive: MadeArchive) -> None:
     assert verify(archive.data, archive.store).is_intact, "the flips were not taken back"
 
 
+@pytest.mark.timeout(_SWEEP_S)
 def test_flip_with_a_forged_hash_is_found_or_changes_no_row(archive: MadeArchive) -> None:
     """The control: without the hash of the file, its pages and leaves have to find it."""
     rng = random.Random(20251124)
