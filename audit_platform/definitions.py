@@ -26,6 +26,8 @@ from audit_platform.assets.lifecycle_checks import (
     on_time,
 )
 from audit_platform.assets.partition_lifecycle import LIFECYCLE_ASSETS
+from audit_platform.assets.search_exports import EXPORT_ASSET
+from audit_platform.assets.storage_sizes import STORAGE_ASSET
 from audit_platform.assets.table_partitions import table_partitions
 from audit_platform.jobs.ingest import ingest
 from audit_platform.jobs.janitor import janitor
@@ -44,6 +46,8 @@ from audit_platform.jobs.maintenance import (
     check_partitions,
     create_partitions,
 )
+from audit_platform.jobs.observe_storage import observe_storage
+from audit_platform.jobs.search_export import search_export
 from audit_platform.resources import platform_resources
 from audit_platform.schedules import (
     archive_nightly,
@@ -57,6 +61,7 @@ from audit_platform.schedules import (
     merge_nightly,
     partitions_daily,
     runway_hourly,
+    storage_every_six_hours,
 )
 from audit_platform.sensors.reaper import reaper
 from audit_platform.sensors.stream_backlog import stream_backlog
@@ -74,6 +79,8 @@ def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:
             table_partitions,
             *LIFECYCLE_ASSETS,
             *CARE_ASSETS,
+            STORAGE_ASSET,
+            EXPORT_ASSET,
         ],
         asset_checks=[
             partition_runway,
@@ -100,6 +107,8 @@ def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:
             advance_partition,
             expire_archive,
             drill_restore,
+            observe_storage,
+            search_export,
             janitor,
         ],
         sensors=[stream_backlog, reaper],
@@ -114,6 +123,7 @@ def build_defs(overrides: Mapping[str, object] | None = None) -> dg.Definitions:
             drop_daily,
             expiry_daily,
             drill_weekly,
+            storage_every_six_hours,
             janitor_hourly,
         ],
         resources={**platform_resources(), **(overrides or {})},

@@ -13,12 +13,28 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from audit_platform.cli import completeness, deadletter, demo, doctor, events, import_, policies, up
+from audit_platform.cli import (
+    completeness,
+    deadletter,
+    demo,
+    doctor,
+    events,
+    export,
+    hold,
+    import_,
+    partitions,
+    policies,
+    restore,
+    retention,
+    storage,
+    up,
+)
 from audit_platform.errors import AuditPlatformError
 
 _ORDER = (
     *("up", "status", "down", "reset", "config", "doctor"),
-    *("import", "search", "tail", "completeness", "deadletter", "policies", "demo"),
+    *("import", "search", "tail", "export", "completeness", "deadletter", "policies"),
+    *("partitions", "storage", "restore", "retention", "hold", "demo"),
 )
 """As one meets them: run it, feed it, ask it, look after it."""
 
@@ -68,7 +84,10 @@ def root(
     del is_asked  # its callback acted
 
 
-for group in (up, doctor, import_, events, completeness, deadletter, policies, demo):
+for group in (
+    *(up, doctor, import_, events, export, completeness, deadletter, policies),
+    *(partitions, storage, restore, retention, hold, demo),
+):
     group.register(app)
 
 

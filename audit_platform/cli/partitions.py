@@ -49,9 +49,7 @@ Since = Annotated[
 ]
 Until = Annotated[
     datetime | None,
-    typer.Option(
-        "--until", help="Only partitions that begin before this, UTC.", show_default=False
-    ),
+    typer.Option("--until", help="Only those that begin before this, UTC.", show_default=False),
 ]
 Due = Annotated[
     bool, typer.Option("--due", help="Only partitions whose next step is due or failed.")

@@ -13,7 +13,8 @@ from audit_platform.settings import environment_for_child
 PROGRAM = Path(sysconfig.get_path("scripts")) / "audit-platform"
 COMMANDS = (
     *("up", "status", "down", "reset", "config", "doctor", "import", "search"),
-    *("deadletter", "policies", "demo"),
+    *("export", "deadletter", "policies", "partitions", "storage", "restore", "retention"),
+    *("hold", "demo"),
 )
 
 
