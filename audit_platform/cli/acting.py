@@ -9,8 +9,9 @@ without it nothing is committed.
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Final
 from uuid import UUID
 
@@ -51,6 +52,7 @@ class Acting:
     settings: Settings
     person: str
     now: datetime
+    _recorded: Iterator[int] = field(default_factory=count, repr=False)
 
     def new_id(self) -> UUID:
         """Mint an id of this moment."""
@@ -79,7 +81,8 @@ class Acting:
             description=description,
             metadata={name: value for name, value in metadata.items() if value is not None},
         )
-        self.log.record(act, now=self.now)
+        # A microsecond apart: the log keeps the order in which things were done.
+        self.log.record(act, now=self.now + timedelta(microseconds=next(self._recorded)))
 
     def may_act(
         self, wanted: Wanted, *, reason: str | None, request: str | None, delay: timedelta
