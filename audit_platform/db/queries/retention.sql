@@ -70,6 +70,7 @@ with recent as (
     select
         b.batch_id,
         b.n_new,
+        b.n_late,
         b.committed_at
     from audit.ingest_batch as b
     order by b.committed_at desc
@@ -91,6 +92,7 @@ stored as (
 select
     r.batch_id,
     r.n_new,
+    r.n_late,
     r.committed_at,
     coalesce(s.n_stored, 0) as n_stored
 from recent as r

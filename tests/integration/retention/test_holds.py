@@ -185,16 +185,16 @@ def test_placing_waits_for_a_step_that_destroys_and_asking_does_not(
     ):
         with frozen_holds(maint):
             placing = pool.submit(hold, other)
-            until(
-                lambda: (
-                    admin.execute(
-                        "select count(*) = 1 from pg_stat_activity"
-                        " where application_name = 'audit-platform placer' and wait_event_type = 'Lock'"
-                    ).fetchone()
-                    == (True,)
-                ),
-                what="the placing waits for the step",
-            )
+            until(lambda: _is_waiting(admin, "placer"), what="the placing waits for the step")
             assert blocking(asker) == set()
         made = placing.result(timeout=30)
     assert blocking(maint) == {made.hold_id}
+
+
+def _is_waiting(admin: Connection, application: str) -> bool:
+    found = admin.execute(
+        "select count(*) from pg_stat_activity"
+        " where application_name = %s and wait_event_type = 'Lock'",
+        [f"audit-platform {application}"],
+    ).fetchone()
+    return found == (1,)
