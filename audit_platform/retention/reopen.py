@@ -29,7 +29,7 @@ from audit_platform.retention.digest import digest_of
 from audit_platform.retention.lifecycle import as_owner
 from audit_platform.retention.partition_generations import mark_reopened
 from audit_platform.retention.partition_states import State
-from audit_platform.retention.partition_table import PartitionRow, one_at_a_time
+from audit_platform.retention.partition_table import PartitionRow, note_restored, one_at_a_time
 from audit_platform.retention.seal import unseal
 
 REOPEN_ACTION: Final = "audit.partition.reopen"
@@ -78,6 +78,9 @@ def reopen(conn: Connection, row: PartitionRow, reopening: Reopening, *, now: da
         if not mark_reopened(conn, row, now=now):
             raise _refusal(row, "state", "its record changed meanwhile")
         _prove(conn, row)
+        if row.restored_as == row.name:
+            # The generation that was brought back ends here.
+            note_restored(conn, row.name, table=None, before=row.restored_as, now=now)
         _admit(conn, row, patience_s=reopening.patience_s)
         reopening.log.record(_act(row, reopening), now=now)
 
