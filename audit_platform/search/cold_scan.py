@@ -98,7 +98,8 @@ def _matches(
     rows = _sorted(_with_columns(file, group, rows, KEY))
     if conditions.json:
         is_match = enumerate(conditions.holds_json(rows))
-        rows = rows[list(islice((n for n, holds in is_match if holds), wanted))]
+        positions = list(islice((n for n, holds in is_match if holds), wanted))
+        rows = rows[pl.Series(positions, dtype=pl.UInt32)]
     return rows.head(wanted).select(
         *KEY,
         pl.lit(group.file, pl.Int32).alias(_FILE),
