@@ -47,3 +47,5 @@ comment on column audit.approval.not_before is 'The act waits until then, so tha
 comment on column audit.approval.executed_at is 'When it was carried out';
 
 revoke all on audit.approval from public;
+
+reset role;
