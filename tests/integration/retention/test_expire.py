@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 
 from audit_platform.archive.manifest import FileEntry
-from audit_platform.archive.store import sha256_of
 from audit_platform.db.pool import Connection
 from audit_platform.errors import PartitionBusy, QueueError, StepRefused
 from audit_platform.events.act_log import ActLog, opened_act_log
@@ -220,8 +219,8 @@ def test_a_hold_that_comes_after_the_mark_keeps_both_copies(
     assert copies(life, entry.path) == [True, True]
     context = life.context()
     assert context.copy_store is not None
-    assert sha256_of(context.store, entry.path) == sha256_of(context.copy_store, entry.path)
-    assert sha256_of(context.store, entry.path) == entry.sha256
+    assert context.store.sha256(entry.path) == context.copy_store.sha256(entry.path)
+    assert context.store.sha256(entry.path) == entry.sha256
     assert entry_of(maint, life) == entry
 
 
