@@ -283,7 +283,8 @@ def test_any_walk_through_a_partition_gives_what_a_list_gives(
         since = data.draw(st.sampled_from([SPAN.lo, rows[70]["timestamp"]]))
         until = data.draw(st.sampled_from([LAST, rows[20]["timestamp"]]))
         wanted = data.draw(st.sampled_from([1, 7, 200]))
-        query = EventQuery(tenant_id=tenant, after=after and _after(after))
+        position = None if after is None else _after(after)
+        query = EventQuery(tenant_id=tenant, after=position)
 
         found, _ = archive.search(partition, query, since=since, until=until, wanted=wanted)
 
