@@ -162,12 +162,17 @@ def _vacuum(conn: Connection, name: str) -> None:
     Raises:
         PermissionRefused: Without the rights PostgreSQL would warn, skip the table and succeed.
     """
+    queries = load_queries("partitions")
     with translated():
-        found = conn.execute(load_queries("partitions")["find_vacuum_right"], {"name": name})
-        if found.fetchone() != (True,):
-            raise PermissionRefused(
-                f"this login may not vacuum audit.{name}: let it inherit the rights of the owner "
-                "(GRANT audit_owner TO audit_maint WITH INHERIT TRUE)",
-                name=name,
-            )
+        role = conn.execute(queries["read_current_role"]).fetchone()
+    with as_owner(conn):  # only the owner may look into the schema for certain
+        key = {"name": name, "role_name": role and role[0]}
+        right = conn.execute(queries["find_vacuum_right"], key).fetchone()
+    if right != (True,):
+        raise PermissionRefused(
+            f"this login may not vacuum audit.{name}: let it inherit the rights of the owner "
+            "(GRANT audit_owner TO audit_maint WITH INHERIT TRUE)",
+            name=name,
+        )
+    with translated():
         conn.execute(_VACUUM.format(table=sql.Identifier("audit", name)))

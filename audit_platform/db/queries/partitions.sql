@@ -52,9 +52,13 @@ from pg_index as i
 inner join pg_class as c on i.indexrelid = c.oid
 where i.indrelid = to_regclass('audit.' || quote_ident(%(name)s)) and i.indisvalid;
 
+-- name: read_current_role
+-- description: Name whose rights this session has now
+select current_user;
+
 -- name: find_vacuum_right
--- description: Tell whether this login vacuums a table as its owner does; others only get a warning
-select pg_has_role(c.relowner, 'usage') as is_granted
+-- description: Tell whether a role vacuums a table as its owner does; others only get a warning
+select pg_has_role(%(role_name)s, c.relowner, 'usage') as is_granted
 from pg_class as c
 where c.oid = to_regclass('audit.' || quote_ident(%(name)s));
 
