@@ -74,7 +74,7 @@ def summary_of(outcomes: Sequence["PartitionOutcome"]) -> dict[str, dg.MetadataV
         "failed": dg.MetadataValue.int(sum(one.failed_because is not None for one in outcomes)),
         "rows": dg.MetadataValue.int(sum(one.row.n or 0 for one in outcomes if one.taken)),
         "seconds": dg.MetadataValue.float(
-            round(sum(report.seconds for one in outcomes for report in one.reports), 3)
+            round(sum((report.seconds for one in outcomes for report in one.reports), 0.0), 3)
         ),
     }
     if outcomes:
