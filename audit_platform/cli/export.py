@@ -55,12 +55,8 @@ def export(
     since: Annotated[
         str | None, typer.Option(help="2h, 7d, 2026-01-31 or 2026-01-31T12:00:00Z; inclusive.")
     ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="As --since; exclusive; default: now.")
-    ] = None,
-    user: Annotated[
-        str | None, typer.Option("--user", help="Only events of this user id.")
-    ] = None,
+    until: Annotated[str | None, typer.Option(help="As --since; exclusive; default: now.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only events of this user id.")] = None,
     entity: Annotated[
         str | None,
         typer.Option("--entity", metavar="TYPE[:ID]", help="Only this record, or all of a type."),

@@ -20,9 +20,8 @@ _TABLE_TITLES: Final = (
     *("index scans", "table scans", "vacuumed", "analyzed"),
 )
 _WRITE_TITLES: Final = ("table", "inserted", "updated", "deleted")
-_INDEX_TITLES: Final = (
-    *("index", "kind", "number", "size", "scans", "rows read", "last used"),
-)
+_INDEX_TITLES: Final = (*("index", "kind", "number", "size", "scans", "rows read", "last used"),)
+_FULL_WIDTH: Final = 240
 _TEXT_TITLES: Final = frozenset({"table", "state", "index", "kind", "vacuumed", "analyzed"})
 
 
@@ -191,9 +190,10 @@ def _print(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(title, justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*map(visible, row))
-    console = Console(highlight=False, markup=False, emoji=False)
     # A cut figure is a wrong figure: in a narrow terminal lines run over instead.
-    console.print(table, soft_wrap=True, width=max(console.width, 240), crop=False)
+    width = max(Console().width, _FULL_WIDTH)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    console.print(table, soft_wrap=True)
 
 
 def _moment(moment: datetime | None) -> str:

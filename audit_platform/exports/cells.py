@@ -23,7 +23,7 @@ COLUMNS: Final = (
 
 # Beyond S23: a line feed, which some programs skip, and the full-width forms, which some take for
 # the plain ones.
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - meant
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
 
 
 def cell_text(value: object) -> str:

@@ -26,7 +26,7 @@ from audit_platform.exports.order import ExportFormat
 from audit_platform.exports.progress import memory_of
 
 GROUP_ROWS: Final = 50_000
-GROUP_BYTES: Final = 48 << 20
+GROUP_BYTES: Final = 64 << 20
 """A row group is written when either is reached: what a Parquet export holds in memory."""
 ZSTD_LEVEL: Final = 3
 _UUIDS: Final = frozenset({"id", "bulk_action_id", "batch_id"})

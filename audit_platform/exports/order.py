@@ -99,7 +99,10 @@ class ExportOrder:
         if self.most_rows is not None and self.most_rows < 1:
             raise InvalidQuery(f"most rows is {self.most_rows}; use 1 or more, or leave it out")
         filters = query_record(self.query)
-        if len(json.dumps(filters)) > MOST_FILTER_CHARACTERS or len(self.query.metadata) > MOST_PATHS:
+        if (
+            len(json.dumps(filters)) > MOST_FILTER_CHARACTERS
+            or len(self.query.metadata) > MOST_PATHS
+        ):
             raise InvalidQuery(
                 f"the filters are longer than {MOST_FILTER_CHARACTERS:,} characters or name more "
                 f"than {MOST_PATHS} metadata paths, which the log of exports cannot hold"

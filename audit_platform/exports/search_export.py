@@ -165,9 +165,7 @@ def _check_same(order: ExportOrder, digest: str) -> None:
 
 def _begun(order: ExportOrder, now: datetime) -> Checkpoint:
     query = settled(order.query, now=now)
-    return Checkpoint(
-        digest=order.digest, moment=now, since=query.since, until=query.until or now
-    )
+    return Checkpoint(digest=order.digest, moment=now, since=query.since, until=query.until or now)
 
 
 def _add_file(state: _State, store: ArchiveStore) -> Checkpoint:

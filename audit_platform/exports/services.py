@@ -19,7 +19,7 @@ from audit_platform.db.pool import Connection, connected, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import LockNotAvailable
 from audit_platform.events.act_event import Act
-from audit_platform.events.act_log import ActLog, opened_act_log
+from audit_platform.events.act_log import opened_act_log
 from audit_platform.events.event import ActorType
 from audit_platform.exports.manifest import FinishedExport
 from audit_platform.exports.order import ExportOrder, query_record
@@ -76,9 +76,9 @@ def export_search(
         opened_act_log(settings) as log,
         opened_pages(settings, tenant=order.query.tenant_id, now=now) as pages,
     ):
-        _record(log, BEGIN_ACTION, order, requester, now, _request_of(order))
+        log.record(_act(BEGIN_ACTION, order, requester, _request_of(order)), now=now)
         done = run_export(order, pages=pages, store=store, now=now, report=report)
-        _record(log, END_ACTION, order, requester, now, _result_of(done))
+        log.record(_act(END_ACTION, order, requester, _result_of(done)), now=now)
     return done
 
 
@@ -126,17 +126,10 @@ def _is_locked(connection: Connection, name: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def _record(
-    log: ActLog,
-    action: str,
-    order: ExportOrder,
-    requester: Requester,
-    now: datetime,
-    metadata: dict[str, Any],
-) -> None:
-    verb = "Begins" if action == BEGIN_ACTION else "Finished"
+def _act(action: str, order: ExportOrder, requester: Requester, metadata: dict[str, Any]) -> Act:
+    verb = "Began" if action == BEGIN_ACTION else "Finished"
     run = {} if requester.run_id is None else {"run_id": requester.run_id}
-    act = Act(
+    return Act(
         action=action,
         actor=requester.name,
         actor_type=requester.actor_type,
@@ -145,7 +138,6 @@ def _record(
         description=f"{verb} an export of events as {order.format.value}",
         metadata={**metadata, **run},
     )
-    log.record(act, now=now)
 
 
 def _request_of(order: ExportOrder) -> dict[str, Any]:

@@ -206,9 +206,7 @@ def export_found(
             report=observer.report,
         )
     metadata = result_metadata(done, str(store.local_path(done.manifest_path)))
-    is_logged(
-        context.log_event, dg.AssetObservation(asset_key=SEARCH_EXPORT, metadata=metadata)
-    )
+    is_logged(context.log_event, dg.AssetObservation(asset_key=SEARCH_EXPORT, metadata=metadata))
     context.add_output_metadata(metadata)
 
 

@@ -16,6 +16,7 @@ from audit_platform.db.pool import Connection, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.retention.bloat import btree_bloat, heap_bloat
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSize:
     """One table of schema `audit`: a partition, attached or not, or another one.
