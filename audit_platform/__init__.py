@@ -5,6 +5,8 @@ An event: `client` → `events.stream` (Redis) → `sensors.stream_backlog` → 
 Upper layers import lower ones; the contract in pyproject.toml says who may import whom.
 (pure): no clock, no I/O, no randomness.
 
+Length: one line per module, in one picture.
+
 settings.py                 every setting; the only reader of the environment
 errors.py                   the error tree: cause, remedy, retryable
 crash_points.py             named points where tests kill the process; inert unless armed

@@ -5,6 +5,8 @@ whether a retry can help, the exit code of the command line.
 Not here: translation from libraries, which happens once at the edge that owns the library
 (`db/pool.py`, `events/stream.py`), and to Dagster in `failures.py`.
 
+Length: the tree is one picture, and its classes are read beside it.
+
     AuditPlatformError
     ├── InvalidSetting            a setting is missing or out of range
     ├── StartRefused              the platform would be unsafe or cannot start

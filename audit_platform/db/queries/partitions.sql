@@ -92,10 +92,10 @@ select
   g.n,
   g.root
 from unnest(
-  %(tenant_ids)s::text [],
-  %(retention_classes)s::text [],
-  %(counts)s::bigint [],
-  %(roots)s::bytea []
+  %(tenant_ids)s::text[],
+  %(retention_classes)s::text[],
+  %(counts)s::bigint[],
+  %(roots)s::bytea[]
 ) as g (tenant_id, retention_class, n, root);
 
 -- name: mark_indexed
