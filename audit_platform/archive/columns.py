@@ -50,12 +50,11 @@ class Encoding(StrEnum):
     """How the values of a column lie in a page, before zstd."""
 
     PLAIN = "PLAIN"
+    """Values of their own, such as random ids: a dictionary of them is only in the way."""
     DICTIONARY = "RLE_DICTIONARY"
     """Few values; where they become too many, the library goes on in plain."""
     DELTA = "DELTA_BINARY_PACKED"
     """Numbers that ascend, or nearly."""
-    LENGTHS_APART = "DELTA_LENGTH_BYTE_ARRAY"
-    """Texts of their own: all lengths first, then all bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +111,8 @@ ARCHIVED: Final = (
     ArchivedColumn(name="changes", type=_T.JSON, encoding=_E.DICTIONARY),
     _required("metadata", _T.JSON, _E.DICTIONARY),
     _required("context", _T.JSON, _E.DICTIONARY),
-    _text("correlation_id", _E.DICTIONARY, has_statistics=True),
-    _text("trace_id", _E.DICTIONARY),
+    _text("correlation_id", _E.PLAIN, has_statistics=True),
+    _text("trace_id", _E.PLAIN),
     ArchivedColumn(name="bulk_action_id", type=_T.UUID, encoding=_E.DICTIONARY),
     ArchivedColumn(name="bulk_item_no", type=_T.INT64, encoding=_E.DELTA),
     ArchivedColumn(name="severity", type=_T.INT16, encoding=_E.DICTIONARY, has_statistics=True),
@@ -123,8 +122,8 @@ ARCHIVED: Final = (
     ArchivedColumn(name="producer_epoch", type=_T.INT64, encoding=_E.DICTIONARY),
     ArchivedColumn(name="producer_seq", type=_T.INT64, encoding=_E.DELTA),
     _required("batch_id", _T.UUID, _E.DICTIONARY),
-    _required("received_at", _T.MOMENT, _E.DICTIONARY),
-    _required("ingested_at", _T.MOMENT, _E.DICTIONARY),
+    _required("received_at", _T.MOMENT, _E.DELTA),
+    _required("ingested_at", _T.MOMENT, _E.DELTA),
 )
 """In the order of the view `audit.event_all`; all columns of `audit.event` but `leaf_hash`."""
 
@@ -197,26 +196,26 @@ def conform(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=ARROW_SCHEMA)
 
 
-def tenant_keys(batch: pa.RecordBatch) -> list[bytes]:
-    """Distinct (tenant) of a batch, as `match_filter.match_key` spells it."""
-    return _distinct_keys(batch, _TENANT_KEY)
+def tenant_keys(rows: pa.Table) -> list[bytes]:
+    """Distinct (tenant) of some rows, as `match_filter.match_key` spells it."""
+    return _distinct_keys(rows, _TENANT_KEY)
 
 
-def entity_keys(batch: pa.RecordBatch) -> list[bytes]:
-    """Distinct (tenant, type) and (tenant, type, id) of a batch."""
-    return _distinct_keys(batch, _ENTITY_KEYS)
+def entity_keys(rows: pa.Table) -> list[bytes]:
+    """Distinct (tenant, type) and (tenant, type, id) of some rows."""
+    return _distinct_keys(rows, _ENTITY_KEYS)
 
 
-def user_keys(batch: pa.RecordBatch) -> list[bytes]:
-    """Distinct (tenant, user) of a batch."""
-    return _distinct_keys(batch, _USER_KEY)
+def user_keys(rows: pa.Table) -> list[bytes]:
+    """Distinct (tenant, user) of some rows."""
+    return _distinct_keys(rows, _USER_KEY)
 
 
-def _distinct_keys(batch: pa.RecordBatch, keys: Sequence[Sequence[str]]) -> list[bytes]:
+def _distinct_keys(rows: pa.Table, keys: Sequence[Sequence[str]]) -> list[bytes]:
     found: list[bytes] = []
     for names in keys:
         # A row without one of the parts has no such key.
-        columns = [batch.column(name) for name in names]
+        columns = [rows.column(name) for name in names]
         joined = pc.binary_join_element_wise(*columns, _KEY_SEPARATOR, null_handling="emit_null")
         found += joined.unique().drop_null().cast(pa.binary()).to_pylist()
     return found

@@ -82,6 +82,23 @@ class _Output:
     number: int = 0
     file: _Open | None = None
 
+    def put(self, rows: pa.RecordBatch) -> None:
+        """Let rows wait."""
+        self.pending.append(rows)
+        self.pending_rows += rows.num_rows
+        self.pending_bytes += rows.nbytes
+
+    def take(self, count: int) -> list[pa.RecordBatch]:
+        """Take the first rows, without copying them; at least `count` wait."""
+        taken, self.pending = self.pending, []
+        surplus = self.pending_rows - count
+        self.pending_rows = self.pending_bytes = 0
+        if surplus:
+            last = taken.pop()
+            taken.append(last.slice(0, last.num_rows - surplus))
+            self.put(last.slice(last.num_rows - surplus))
+        return taken
+
 
 class FileSet:
     """Writes the files of one export; use it as a context, which cleans up after an error."""
@@ -147,9 +164,7 @@ class FileSet:
         if not rows.num_rows:
             return
         output = self._outputs.setdefault(key, _Output(key=key))
-        output.pending.append(rows)
-        output.pending_rows += rows.num_rows
-        output.pending_bytes += rows.nbytes
+        output.put(rows)
         while output.pending_rows >= self._plan.rows_per_group:
             self._write_group(output, self._plan.rows_per_group)
         if output.pending_bytes > GROUP_BYTES:
@@ -195,13 +210,10 @@ class FileSet:
         return [store for store in (self._store, self._copy_store) if store is not None]
 
     def _write_group(self, output: _Output, count: int) -> None:
-        joined = pa.concat_batches(output.pending)
-        group, rest = joined.slice(0, count), joined.slice(count)
-        output.pending = [rest] if rest.num_rows else []
-        output.pending_rows, output.pending_bytes = rest.num_rows, rest.nbytes
+        group = output.take(count)
         if output.file is None:
             output.file = self._begin(output)
-        output.file.parquet.write(group)
+        output.file.parquet.write(*group)
         if output.file.sink.bytes_written >= self._plan.file_bytes:
             self._end(output)
 

@@ -66,19 +66,21 @@ class ParquetFile:
         self._entities = MatchFilterBuilder()
         self._users = MatchFilterBuilder()
 
-    def write(self, rows: pa.RecordBatch) -> None:
+    def write(self, *batches: pa.RecordBatch) -> None:
         """Write rows as one row group.
 
         Args:
-            rows: At least one, with `ARROW_SCHEMA`, in the order of `SORTED_BY`.
+            batches: At least one row, with `ARROW_SCHEMA`, in the order of `SORTED_BY`.
 
         Raises:
             ArchiveError: The sink refused the bytes.
         """
-        self._writer.write_batch(rows, row_group_size=rows.num_rows)
+        rows = pa.Table.from_batches(batches)
+        self._writer.write_table(rows, row_group_size=rows.num_rows)
         self._rows += rows.num_rows
-        self._moments = _extremes(rows.column("timestamp"), self._moments)
-        self._ids = _extremes(rows.column("id").storage, self._ids)
+        for batch in batches:
+            self._moments = _extremes(batch.column("timestamp"), self._moments)
+            self._ids = _extremes(batch.column("id").storage, self._ids)
         self._tenants.add(tenant_keys(rows))
         self._entities.add(entity_keys(rows))
         self._users.add(user_keys(rows))
