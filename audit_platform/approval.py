@@ -105,9 +105,7 @@ def ask(
     }
     with transaction(conn):
         conn.execute(load_queries("approval")["request_approval"], values)
-    return Approval(
-        **values | {"act": wanted.act}, approved_by=None, approved_at=None, executed_at=None
-    )
+    return Approval(**values, approved_by=None, approved_at=None, executed_at=None)
 
 
 def decide(

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -26,22 +27,22 @@ LO = datetime(2026, 1, 1, tzinfo=UTC)
 HI = LO + timedelta(days=1)
 
 
-def hold(conn: Connection, case: str = "case-1", **scope: object) -> Hold:
+def hold(conn: Connection, case: str = "case-1", **scope: Any) -> Hold:
     given = {"tenant_id": "acme", "lo": LO, "hi": HI, **scope}
     return place(
         conn,
         hold_id=uuid4(),
         case_id=case,
-        scope=HoldScope(**given),  # pyright: ignore[reportArgumentType]
+        scope=HoldScope(**given),
         reason="a court asks for it",
         placed_by="ada",
         now=NOW,
     )
 
 
-def blocking(conn: Connection, **asked: object) -> set[UUID]:
+def blocking(conn: Connection, **asked: Any) -> set[UUID]:
     given = {"lo": LO, "hi": HI, "tenant": "acme", **asked}
-    found = blocking_holds(conn, **given)  # pyright: ignore[reportArgumentType]
+    found = blocking_holds(conn, **given)
     return {one.hold_id for one in found}
 
 
@@ -116,7 +117,7 @@ def test_a_repeated_placing_adds_nothing(maint: Connection) -> None:
     ],
 )
 def test_a_hold_blocks_what_may_contain_its_rows(
-    maint: Connection, scope: dict[str, object], asked: dict[str, object], is_blocking: bool
+    maint: Connection, scope: dict[str, Any], asked: dict[str, Any], is_blocking: bool
 ) -> None:
     made = hold(maint, **scope)
 
@@ -149,10 +150,10 @@ def test_a_hold_without_bounds_covers_all_time(maint: Connection) -> None:
         {"user_id": "x" * 101},
     ],
 )
-def test_a_scope_that_holds_nothing_is_refused(scope: dict[str, object]) -> None:
+def test_a_scope_that_holds_nothing_is_refused(scope: dict[str, Any]) -> None:
     given = {"tenant_id": "acme", "lo": LO, "hi": HI, **scope}
     with pytest.raises(ValueError, match=r"period|entity|tenant_id|user_id"):
-        HoldScope(**given)  # pyright: ignore[reportArgumentType]
+        HoldScope(**given)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from audit_platform.db.pool import Connection
-from audit_platform.retention.partition_states import State, Step
-from audit_platform.retention.partition_table import mark_detach_started, one_at_a_time
+from audit_platform.retention.partition_states import State
+from audit_platform.retention.partition_table import mark_detach_started
 from audit_platform.settings import Settings
 from tests.conftest import Database
 from tests.factories import event
@@ -18,14 +18,12 @@ from tests.integration.events.shard import Shard
 from tests.integration.retention.lives import (
     LONG_AGO,
     begin_life,
-    count_hot,
     has_table,
     live,
-    reading,
     row_of,
     visible_ids,
 )
-from tests.integration.retention.merging import DAY, Merging, unheard_log
+from tests.integration.retention.merging import DAY, Merging
 
 pytestmark = pytest.mark.integration
 
@@ -112,23 +110,6 @@ def test_a_table_that_somebody_dropped_is_made_again(merging: Merging, shard: Sh
     assert made["id"] in shard.stored_ids()
 
 
-@pytest.mark.parametrize("until", [Step.SEAL, Step.EXPORT])
-def test_rows_of_a_day_on_its_way_to_the_archive_wait_for_it(
-    merging: Merging, shard: Shard, until: Step
-) -> None:
-    live(merging.conn, merging.life, now=merging.life.sealing, until=until)
-    merging.store(merging.late_events(LATE))
-
-    (early,) = merging.merge()
-    live(merging.conn, merging.life, now=merging.life.sealing)
-    (later,) = merging.merge()
-
-    assert early.skipped is not None
-    assert "verified" in early.skipped
-    assert (later.opened_from, later.added) == (State.VERIFIED, LATE)
-    assert _late_count(shard) == 0
-
-
 @pytest.mark.parametrize("state", [State.VERIFIED, State.DROPPED])
 def test_a_late_copy_of_a_stored_event_is_a_duplicate(
     merging: Merging, shard: Shard, state: State
@@ -195,84 +176,6 @@ def test_an_opening_is_an_event_of_the_log(merging: Merging, shard: Shard) -> No
         "rows": ROWS,
         "root": before.root.hex(),
     }
-
-
-def test_without_the_log_nothing_is_opened(merging: Merging, shard: Shard) -> None:
-    merging.bring_to(State.VERIFIED)
-    before = row_of(merging.conn, merging.life)
-    merging.store(merging.late_events(LATE))
-
-    with unheard_log() as log:
-        (report,) = merging.merge_with(log)
-
-    assert report.problem is not None
-    after = row_of(merging.conn, merging.life)
-    assert (after.state, after.generation) == (State.VERIFIED, 1)
-    assert after.last_error is not None
-    assert after.root == before.root
-    assert _late_count(shard) == LATE
-
-
-def test_a_merge_killed_after_the_opening_goes_on(merging: Merging, shard: Shard) -> None:
-    merging.bring_to(State.VERIFIED)
-    merging.store(merging.late_events(LATE))
-    merging.reopen(now=merging.life.sealing)
-
-    (report,) = merging.merge()
-
-    assert (report.opened_from, report.added) == (None, LATE)
-    assert row_of(merging.conn, merging.life).generation == 2
-    assert _late_count(shard) == 0
-
-
-def test_a_day_whose_table_was_changed_is_not_opened(
-    admin: Connection, merging: Merging, shard: Shard
-) -> None:
-    merging.bring_to(State.VERIFIED)
-    merging.store(merging.late_events(LATE))
-    name = merging.life.name
-    with admin.transaction():
-        admin.execute(f"alter table audit.{name} disable trigger user".encode())
-        admin.execute(f"delete from audit.{name} where entity_id = '7'".encode())
-        admin.execute(f"alter table audit.{name} enable trigger user".encode())
-
-    (report,) = merging.merge()
-
-    assert report.problem is not None
-    assert "sealed" in report.problem
-    row = row_of(merging.conn, merging.life)
-    assert (row.state, row.generation) == (State.VERIFIED, 1)
-    assert row.last_error == f"late rows: {report.problem}"
-    assert _late_count(shard) == LATE
-
-
-def test_a_day_that_another_process_works_on_is_left_to_it(
-    admin: Connection, merging: Merging, shard: Shard
-) -> None:
-    merging.bring_to(State.VERIFIED)
-    merging.store(merging.late_events(LATE))
-
-    with one_at_a_time(admin, merging.life.name):
-        (report,) = merging.merge()
-
-    assert report.skipped is not None
-    assert _late_count(shard) == LATE
-
-
-def test_a_reader_that_holds_the_day_makes_the_merge_wait_for_the_next_night(
-    merging: Merging, shard: Shard
-) -> None:
-    merging.bring_to(State.VERIFIED)
-    merging.store(merging.late_events(LATE))
-
-    with reading(merging.database) as reader:
-        assert count_hot(reader, merging.life) == ROWS
-        (report,) = merging.merge(patience_s=0.5)
-        assert count_hot(reader, merging.life) == ROWS
-    (later,) = merging.merge()
-
-    assert report.skipped is not None
-    assert (later.added, _late_count(shard)) == (LATE, 0)
 
 
 @pytest.mark.parametrize("state", [State.VERIFIED, State.DROPPED])
