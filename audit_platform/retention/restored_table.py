@@ -14,7 +14,7 @@ makes the rows frozen from the start (COPY … FREEZE), which a table made earli
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -290,7 +290,7 @@ class _Sums:
     marks: int = 0
 
 
-def _texts(store: ArchiveStore, entries: Sequence[FileEntry], sums: _Sums) -> Iterator[bytes]:
+def _texts(store: ArchiveStore, entries: Sequence[FileEntry], sums: _Sums) -> Generator[bytes]:
     """COPY text of each batch, each row with the leaf that its columns give."""
     for batch in read_rows(store, entries):
         rows = frame_of(batch)

@@ -14,10 +14,11 @@ left join pg_inherits as i
 -- name: find_table_grants
 -- description: Roles besides the owner that may touch a table of restored events; none may
 select coalesce(r.rolname, 'public') as role_name
-from pg_class as c
+from (select to_regclass('audit.' || quote_ident(%(name)s)) as table_oid) as t
+inner join pg_class as c on t.table_oid = c.oid
 cross join lateral aclexplode(c.relacl) as a
 left join pg_roles as r on a.grantee = r.oid
-where c.oid = to_regclass('audit.' || quote_ident(%(name)s)) and a.grantee <> c.relowner
+where a.grantee <> c.relowner
 order by role_name;
 
 -- name: mark_reattached

@@ -1,4 +1,4 @@
-"""Verification from files alone: what must be found, and what is not an error."""
+"""Verification from files alone: rows, manifests, what is no error, the other process."""
 
 import hashlib
 import random
@@ -11,33 +11,23 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from audit_platform.archive.columns import ARROW_SCHEMA
-from audit_platform.archive.manifest import FileEntry, Manifest
-from audit_platform.archive.read import read_rows
 from audit_platform.archive.verify import Recorded, main, verify
 from audit_platform.archive.verify_apart import verify_apart
 from audit_platform.archive.verify_report import Kind, VerifyReport
-from audit_platform.errors import ArchiveDamaged, ArchiveUnavailable
+from audit_platform.errors import ArchiveUnavailable
 from audit_platform.integrity.leaf import LEAF_COLUMNS
-from tests.effort import examples
+from tests.unit.archive.damage import kinds, rewrite, rows_in
 from tests.unit.archive.made_archive import (
     HI,
     LO,
     MadeArchive,
-    Row,
-    batch_of,
-    class_of,
     make_archive,
     make_rows,
 )
 
 ROWS = 600
-FLIPS = examples(60)
-_SWEEP_S = max(120, FLIPS // 2)
 
 
 @pytest.fixture(scope="module")
@@ -49,40 +39,6 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> MadeArchive:
 @pytest.fixture
 def archive(tmp_path: Path) -> MadeArchive:
     return make_archive(tmp_path / "archive", make_rows(ROWS))
-
-
-def kinds(report: VerifyReport) -> set[Kind]:
-    return {one.kind for one in report.mismatches}
-
-
-def forged(archive: MadeArchive, number: int = 0) -> Manifest:
-    """The manifest of somebody who changed a file and its entry: size, hash and rows are right."""
-
-    def change(entry: FileEntry) -> FileEntry:
-        if entry.path != archive.manifest.files[number].path:
-            return entry
-        data = archive.file(number).read_bytes()
-        try:
-            rows = pq.read_metadata(archive.file(number)).num_rows
-        except (OSError, pa.ArrowException):
-            rows = entry.rows
-        return replace(entry, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)
-
-    return archive.with_files(change)
-
-
-def rewrite(archive: MadeArchive, rows: list[Row], number: int = 0) -> Manifest:
-    """Write other rows into a file, and a manifest that agrees with the file alone."""
-    with pq.ParquetWriter(archive.file(number), ARROW_SCHEMA, store_schema=False) as writer:
-        writer.write_batch(batch_of(rows))
-    return forged(archive, number)
-
-
-def rows_in(archive: MadeArchive, number: int = 0) -> list[Row]:
-    """Rows of one file, in its order."""
-    wanted = archive.manifest.files[number].retention_class
-    chosen = [row for row in archive.rows if class_of(row) == wanted]
-    return sorted(chosen, key=lambda r: (r["tenant_id"].encode(), r["timestamp"], r["id"].bytes))
 
 
 def test_what_was_written_is_intact(intact: MadeArchive) -> None:
@@ -108,175 +64,6 @@ def test_partition_without_rows_is_intact(tmp_path: Path) -> None:
 
     assert report.is_intact
     assert report.root == empty.manifest.root.hex()
-
-
-@pytest.mark.timeout(_SWEEP_S)
-def test_every_flipped_byte_is_found(archive: MadeArchive) -> None:
-    """Set AUDIT_TEST_EXAMPLES=1000 for the sweep of the acceptance test."""
-    rng = random.Random(20251123)
-    found = 0
-    for _ in range(FLIPS):
-        number = rng.randrange(len(archive.manifest.files))
-        with flipped(archive.file(number), rng):
-            found += kinds(verify(archive.data, archive.store)) == {Kind.HASH}
-
-    assert found == FLIPS
-    assert verify(archive.data, archive.store).is_intact, "the flips were not taken back"
-
-
-@pytest.mark.timeout(_SWEEP_S)
-def test_flip_with_a_forged_hash_is_found_or_changes_no_row(archive: MadeArchive) -> None:
-    """The control: without the hash of the file, its pages and leaves have to find it."""
-    rng = random.Random(20251124)
-    before = contents(archive, archive.manifest)
-    found = 0
-    for _ in range(FLIPS):
-        number = rng.randrange(len(archive.manifest.files))
-        with flipped(archive.file(number), rng):
-            manifest = forged(archive, number)
-            if verify(manifest.to_json(), archive.store).is_intact:
-                assert contents(archive, manifest) == before
-            else:
-                found += 1
-
-    assert found > FLIPS // 2
-
-
-class flipped:  # noqa: N801 - reads as a statement
-    """One random bit of one random byte of a file turned over, for one block."""
-
-    def __init__(self, path: Path, rng: random.Random) -> None:
-        self._path = path
-        self._data = path.read_bytes()
-        self._offset = rng.randrange(len(self._data))
-        self._bit = 1 << rng.randrange(8)
-
-    def __enter__(self) -> None:
-        changed = bytearray(self._data)
-        changed[self._offset] ^= self._bit
-        self._path.write_bytes(changed)
-
-    def __exit__(self, *_: object) -> None:
-        self._path.write_bytes(self._data)
-
-
-def contents(archive: MadeArchive, manifest: Manifest) -> list[dict[str, Any]] | None:
-    try:
-        batches = list(read_rows(archive.store, manifest.files))
-    except ArchiveDamaged:
-        return None
-    return [row for batch in batches for row in batch.to_pylist()]
-
-
-@pytest.mark.parametrize("kept", [0, 3, 4, 1_000, -9_000, -1_000, -8, -1])
-def test_truncated_file_is_found(archive: MadeArchive, kept: int) -> None:
-    data = archive.file().read_bytes()
-    archive.file().write_bytes(data[:kept])
-
-    assert kinds(verify(archive.data, archive.store)) == {Kind.SIZE}
-    assert kinds(verify(forged(archive).to_json(), archive.store)) == {Kind.UNREADABLE}
-
-
-def test_longer_file_is_found(archive: MadeArchive) -> None:
-    with archive.file().open("ab") as file:
-        file.write(b"\0")
-
-    assert kinds(verify(archive.data, archive.store)) == {Kind.SIZE}
-
-
-def test_missing_row_group_is_found(archive: MadeArchive) -> None:
-    number = 1
-    whole = pq.ParquetFile(archive.file(number))
-    groups = [whole.read_row_group(one) for one in range(whole.num_row_groups)]
-    assert len(groups) > 1
-    with pq.ParquetWriter(archive.file(number), ARROW_SCHEMA, store_schema=False) as writer:
-        for group in groups[:-1]:
-            writer.write_table(group.cast(ARROW_SCHEMA))
-
-    assert kinds(verify(archive.data, archive.store)) <= {Kind.SIZE, Kind.HASH}
-    report = verify(forged(archive, number).to_json(), archive.store)
-    assert {Kind.ROWS, Kind.GROUP, Kind.DIGEST, Kind.ROOT} <= kinds(report)
-
-
-def test_missing_file_is_found(archive: MadeArchive) -> None:
-    archive.file().unlink()
-
-    report = verify(archive.data, archive.store)
-
-    assert kinds(report) == {Kind.MISSING}
-    assert report.mismatches[0].where == archive.manifest.files[0].path
-    assert (report.files, report.root) == (1, "")
-
-
-def test_swapped_files_are_found(archive: MadeArchive) -> None:
-    first, second = archive.file(0).read_bytes(), archive.file(1).read_bytes()
-    archive.file(0).write_bytes(second)
-    archive.file(1).write_bytes(first)
-
-    assert kinds(verify(archive.data, archive.store)) <= {Kind.SIZE, Kind.HASH}
-    assert verify(archive.data, archive.store).mismatch_count == 2
-
-
-def test_swapped_files_with_swapped_entries_are_found(archive: MadeArchive) -> None:
-    """All rows are there, but those of one class are held and deleted as those of another."""
-    first, second = archive.manifest.files
-    manifest = replace(
-        archive.manifest,
-        files=(
-            replace(first, retention_class=second.retention_class),
-            replace(second, retention_class=first.retention_class),
-        ),
-    )
-
-    assert kinds(verify(manifest.to_json(), archive.store)) == {Kind.GROUP, Kind.ROOT}
-
-
-def test_file_of_another_day_under_the_right_name_is_found(archive: MadeArchive) -> None:
-    moved = [{**row, "timestamp": row["timestamp"] - timedelta(days=1)} for row in rows_in(archive)]
-    manifest = rewrite(archive, moved)
-
-    report = verify(manifest.to_json(), archive.store)
-
-    assert {Kind.BOUNDS, Kind.IDS, Kind.GROUP, Kind.DIGEST, Kind.ROOT} <= kinds(report)
-    assert report.mismatch_count > len(report.mismatches) or len(moved) < 100
-    assert str(moved[0]["id"]) in " ".join(one.where for one in report.mismatches)
-
-
-def test_file_of_another_tenant_is_found(archive: MadeArchive) -> None:
-    manifest = archive.with_files(lambda entry: replace(entry, tenant="acme"))
-
-    report = verify(manifest.to_json(), archive.store)
-
-    assert Kind.TENANT in kinds(report)
-
-
-@pytest.mark.parametrize("change", ["drop", "add", "retype"])
-def test_file_of_another_schema_is_found_and_the_column_named(
-    archive: MadeArchive, change: str
-) -> None:
-    table = pq.read_table(archive.file())
-    if change == "drop":
-        table = table.drop_columns(["severity"])
-    elif change == "add":
-        table = table.append_column("region", [[None] * table.num_rows])
-    else:
-        position = table.schema.get_field_index("severity")
-        table = table.set_column(position, "severity", table["severity"].cast("int32"))
-    pq.write_table(table, archive.file(), store_schema=False)
-
-    report = verify(forged(archive).to_json(), archive.store)
-
-    assert kinds(report) == {Kind.SCHEMA}
-    assert ("region" if change == "add" else "severity") in report.mismatches[0].detail
-
-
-def test_manifest_of_another_schema_is_not_judged_by_this_one(archive: MadeArchive) -> None:
-    manifest = replace(archive.manifest, schema_fingerprint="0" * 64)
-
-    report = verify(manifest.to_json(), archive.store)
-
-    assert kinds(report) == {Kind.SCHEMA}
-    assert report.files == 0
 
 
 _OTHER: dict[str, Callable[[Any], Any]] = {
@@ -413,14 +200,11 @@ def test_report_survives_the_way_between_processes(archive: MadeArchive) -> None
 
 def test_another_process_finds_the_same(archive: MadeArchive) -> None:
     place = archive.manifest.path
-    recorded = {
-        "manifest_sha256": hashlib.sha256(archive.data).digest(),
-        "root": archive.manifest.root,
-    }
+    sha256, root = hashlib.sha256(archive.data).digest(), archive.manifest.root
 
-    sound = verify_apart(archive.store.url, place, **recorded)
+    sound = verify_apart(archive.store.url, place, manifest_sha256=sha256, root=root)
     archive.file().write_bytes(b"PAR1")
-    damaged = verify_apart(archive.store.url, place, **recorded)
+    damaged = verify_apart(archive.store.url, place, manifest_sha256=sha256, root=root)
     rest = verify_apart(archive.store.url, place, expired=(archive.manifest.files[0].path,))
 
     assert (sound.is_intact, sound.rows) == (True, ROWS)
