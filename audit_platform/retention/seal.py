@@ -1,9 +1,9 @@
 """Seals a partition: no more rows, and a root over those it has.
 
 Here: the triggers that refuse every change, the step from `open` to `sealed` with its root, and
-taking the triggers away again. Not here: reading and proving the rows (`retention/digest.py`), the
-indexes that follow (`retention/cold_indexes.py`), which partition is due
-(`retention/partition_states.py`), signing (`seal_no` stays empty).
+putting the triggers out of force again. Not here: reading and proving the rows
+(`retention/digest.py`), the indexes that follow (`retention/cold_indexes.py`), which partition is
+due (`retention/partition_states.py`), signing (`seal_no` stays empty).
 Guarantees: whatever is in the table when its root is computed stays there, since every writer that
 touched it has ended and every later one is refused with 55000, the owner included; a kill at any
 moment leaves a state from which a repeat goes on, and a second copy of the job does nothing;
@@ -54,10 +54,10 @@ _REFUSE_TRUNCATE: Final = sql.SQL(
     "create or replace trigger sealed_all before truncate on {table}"
     " for each statement execute function audit.refuse_sealed()"
 )
-_ADMIT: Final = (
-    sql.SQL("drop trigger if exists sealed_row on {table}"),
-    sql.SQL("drop trigger if exists sealed_all on {table}"),
-)
+# Not DROP TRIGGER: that takes ACCESS EXCLUSIVE, so that one long reader keeps the reopening out and
+# every new reader of `audit.event` queues behind it. Disabling keeps writers out alone.
+_ADMIT: Final = sql.SQL("alter table only {table} disable trigger {trigger}")
+_TRIGGERS: Final = frozenset({"sealed_row", "sealed_all"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,19 +122,21 @@ def seal(
 
 
 def unseal(conn: Connection, name: str) -> None:
-    """Take the triggers away; the caller records the reopening in the same transaction.
+    """Put the triggers out of force; the caller records the reopening in the same transaction.
 
     Args:
         conn: As `audit_maint` or the owner, inside the transaction of the reopening.
         name: Table without schema; without triggers it stays as it is.
 
     Raises:
-        LockNotAvailable: A reader held the table for longer than `LOCK_TIMEOUT`.
+        LockNotAvailable: Another maintenance statement held the table for longer than
+            `LOCK_TIMEOUT`; readers are in nobody's way.
     """
+    table = sql.Identifier("audit", name)
     with as_owner(conn):
         conn.execute(_SET_LOCK_TIMEOUT)
-        for statement in _ADMIT:
-            conn.execute(statement.format(table=sql.Identifier("audit", name)))
+        for trigger in sorted(_in_force(conn, name)):
+            conn.execute(_ADMIT.format(table=table, trigger=sql.Identifier(trigger)))
 
 
 def _read(conn: Connection, name: str) -> PartitionRow:
@@ -184,7 +186,7 @@ def _prove(
 ) -> PartitionRow:
     """Record what the rows came to; before, make sure that they are still there and protected."""
     with as_owner(conn):
-        if _is_protected(conn, row.name):
+        if _in_force(conn, row.name) == _TRIGGERS:
             _check_attached(conn, row.name)
         else:
             # Somebody took a trigger away by hand. No root exists yet that a row could contradict.
@@ -225,6 +227,6 @@ def _check_attached(conn: Connection, name: str) -> None:
         )
 
 
-def _is_protected(conn: Connection, name: str) -> bool:
-    row = conn.execute(load_queries("partitions")["find_seal_triggers"], {"name": name}).fetchone()
-    return row == (len((_REFUSE_ROWS, _REFUSE_TRUNCATE)),)
+def _in_force(conn: Connection, name: str) -> set[str]:
+    rows = conn.execute(load_queries("partitions")["find_seal_triggers"], {"name": name}).fetchall()
+    return {row[0] for row in rows}

@@ -37,8 +37,8 @@ set state = 'sealed', sealed_at = %(now)s, last_error = null
 where name = %(name)s and state = 'open' and hi <= %(ended_before)s;
 
 -- name: find_seal_triggers
--- description: Count the triggers of a sealed table that are in force
-select count(*) as n
+-- description: Names of the triggers of a sealed table that are in force
+select t.tgname as name
 from pg_trigger as t
 where
   t.tgrelid = to_regclass('audit.' || quote_ident(%(name)s))

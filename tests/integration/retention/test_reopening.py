@@ -2,9 +2,10 @@
 
 from datetime import timedelta
 
+import psycopg
 import pytest
 
-from audit_platform.db.pool import Connection
+from audit_platform.db.pool import Connection, connected
 from audit_platform.errors import (
     SealRefused,
 )
@@ -41,6 +42,8 @@ def test_reopened_partition_takes_rows_and_is_sealed_as_the_next_generation(
     put(admin, NOON)
     second = seal_day(maint, now=DUE + timedelta(hours=1))
 
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        put(admin, NOON)
     row = record_of(maint)
     (former,) = list_generations(maint, DAY.name)
     assert (row.generation, row.n, second.n) == (2, 41, 41)
@@ -84,4 +87,30 @@ def test_partition_without_a_root_is_reopened_without_a_former_generation(
         unseal(maint, DAY.name)
 
     assert list_generations(maint, DAY.name) == []
+    put(admin, NOON)
+
+
+def test_reader_in_the_middle_of_a_day_does_not_keep_it_from_being_reopened(
+    database: Database, maint: Connection, admin: Connection
+) -> None:
+    """DROP TRIGGER would wait for it, and every new reader would wait for DROP TRIGGER."""
+    store_rows(database, 5)
+    seal_day(maint)
+    with connected(database.admin_url, application="reader") as reader, reader.transaction():
+        assert reader.execute(f"select count(*) from audit.{DAY.name}".encode()).fetchone() == (5,)
+
+        unseal(maint, DAY.name)
+        put(admin, NOON)
+
+    unseal(maint, DAY.name)  # a repeat changes nothing
+    put(admin, NOON)
+
+
+def test_table_without_triggers_needs_none_taken_away(
+    database: Database, maint: Connection, admin: Connection
+) -> None:
+    store_rows(database, 5)
+
+    unseal(maint, DAY.name)
+
     put(admin, NOON)
