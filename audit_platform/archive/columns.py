@@ -25,10 +25,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from audit_platform.errors import ArchiveMismatch
 
@@ -152,6 +152,8 @@ ARROW_SCHEMA: Final = pa.schema(
 )
 """Schema of the files and of every batch that is written; equal to `schema_arrow` read back."""
 
+# Made when it is imported, so that no type checker knows its functions.
+_COMPUTE: Final[Any] = pyarrow.compute
 _KEY_SEPARATOR: Final = "\x00"
 _TENANT_KEY: Final = (("tenant_id",),)
 _ENTITY_KEYS: Final = (
@@ -216,7 +218,9 @@ def _distinct_keys(rows: pa.Table, keys: Sequence[Sequence[str]]) -> list[bytes]
     for names in keys:
         # A row without one of the parts has no such key.
         columns = [rows.column(name) for name in names]
-        joined = pc.binary_join_element_wise(*columns, _KEY_SEPARATOR, null_handling="emit_null")
+        joined = _COMPUTE.binary_join_element_wise(
+            *columns, _KEY_SEPARATOR, null_handling="emit_null"
+        )
         found += joined.unique().drop_null().cast(pa.binary()).to_pylist()
     return found
 

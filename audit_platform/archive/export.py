@@ -15,11 +15,11 @@ than a day is read date by date in the same statement, since each date has files
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, LiteralString, Protocol
+from typing import Any, Final, LiteralString, Protocol
 from uuid import UUID
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from psycopg import sql
 
 from audit_platform.archive.columns import COLUMNS, TENANT, conform, schema_fingerprint
@@ -32,6 +32,8 @@ from audit_platform.db.pool import OWNER_ROLE, Connection, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import ArchiveMismatch
 
+# Made when it is imported, so that no type checker knows its functions.
+_COMPUTE: Final[Any] = pyarrow.compute
 _DAY: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SETTINGS: Final[tuple[LiteralString, ...]] = (
@@ -122,7 +124,7 @@ class _Seen:
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.rows += batch.num_rows
-        found = pc.min_max(batch.column("id").storage).as_py()
+        found = _COMPUTE.min_max(batch.column("id").storage).as_py()
         self.min_id = min(self.min_id or found["min"], found["min"])
         self.max_id = max(self.max_id or found["max"], found["max"])
 

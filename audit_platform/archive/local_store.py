@@ -91,7 +91,8 @@ class LocalStore:
 
     def sha256(self, path: str) -> str:
         """Hash a file; see `ArchiveStore.sha256`."""
-        with self.open(path) as file, _reading(self._place(path)):
+        place = self._place(path)
+        with _reading(place), place.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def exists(self, path: str) -> bool:

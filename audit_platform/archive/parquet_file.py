@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from audit_platform.archive.columns import (
@@ -28,6 +28,8 @@ from audit_platform.archive.match_filter import MatchFilterBuilder
 from audit_platform.archive.store import ArchiveSink
 
 COMPRESSION_LEVEL: Final = 3
+# Made when it is imported, so that no type checker knows its functions.
+_COMPUTE: Final[Any] = pyarrow.compute
 _SORTING: Final = [pq.SortingColumn(ARROW_SCHEMA.get_field_index(name)) for name in SORTED_BY]
 _OPTIONS: Final[dict[str, Any]] = {
     "version": "2.6",
@@ -119,6 +121,6 @@ class ParquetFile:
 
 def _extremes(column: pa.Array, known: list[Any]) -> list[Any]:
     """Smallest and largest of a column and of what is known."""
-    found = pc.min_max(column).as_py()
+    found = _COMPUTE.min_max(column).as_py()
     values = [*known, found["min"], found["max"]]
     return [min(values), max(values)]

@@ -10,14 +10,15 @@ lifecycle rule of the bucket delete them.
 Credentials, region and endpoint come from the environment, read by the library: see `S3Config` in
 its manual (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`,
 `AWS_ALLOW_HTTP`, `AWS_SERVER_SIDE_ENCRYPTION`, …). Retries of dropped connections and 5xx are the
-library's.
+library's, and so are its time-outs, 30 s per request: options of the client handed in as arguments
+would silently replace those of the environment.
 """
 
 import hashlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -43,8 +44,6 @@ from audit_platform.errors import (
 )
 
 RETRY_TIMEOUT: Final = timedelta(seconds=60)
-REQUEST_TIMEOUT: Final = timedelta(seconds=60)
-CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 MAX_RETRIES: Final = 5
 # A footer and the column chunks of a row group come in few requests.
 _READ_BUFFER_BYTES: Final = 1 << 20
@@ -71,7 +70,6 @@ class RemoteStore:
         with self._requests("", act="used"):
             self._store = S3Store.from_url(
                 url,
-                client_options={"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT},
                 retry_config={"max_retries": max_retries, "retry_timeout": RETRY_TIMEOUT},
             )
 
@@ -165,7 +163,9 @@ class RemoteStore:
         """Read the object back; remove it where it is not what was sent."""
         if self.size(path) == sink.bytes_written and self.sha256(path) == sink.sha256:
             return
-        self.delete(path)
+        # The finding matters more than a store that cannot delete, either.
+        with suppress(ArchiveError):
+            self.delete(path)
         raise ArchiveDamaged(
             f"{path} in {self._url} was read back with other bytes than were sent: check the "
             "object store, then export again",

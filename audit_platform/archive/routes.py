@@ -9,13 +9,15 @@ batch; a batch of one file is not copied.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from audit_platform.archive.columns import TENANT
 
+# Made when it is imported, so that no type checker knows its functions.
+_COMPUTE: Final[Any] = pyarrow.compute
 _SEPARATOR: Final = "\x00"
 
 
@@ -50,9 +52,9 @@ def by_day(
     if day_of(first) == day_of(last):
         yield day_of(first), rows
         return
-    days = pc.cast(rows.column("timestamp"), pa.date32())
+    days = _COMPUTE.cast(rows.column("timestamp"), pa.date32())
     for day in days.unique().to_pylist():
-        yield day, rows.filter(pc.equal(days, pa.scalar(day, pa.date32())))
+        yield day, rows.filter(_COMPUTE.equal(days, pa.scalar(day, pa.date32())))
 
 
 def by_file(
@@ -74,9 +76,9 @@ def by_file(
         own = [t for t in tenants.unique().to_pylist() if file_tenant(t, retention_class) == t]
         for tenant in own:
             key = FileKey(day=day, retention_class=retention_class, tenant=tenant)
-            yield key, of_class.filter(pc.equal(tenants, tenant))
+            yield key, of_class.filter(_COMPUTE.equal(tenants, tenant))
         shared = (
-            of_class.filter(pc.invert(pc.is_in(tenants, pa.array(own, pa.string()))))
+            of_class.filter(_COMPUTE.invert(_COMPUTE.is_in(tenants, pa.array(own, pa.string()))))
             if own
             else of_class
         )
@@ -87,7 +89,7 @@ def _by_class(
     rows: pa.RecordBatch, class_of: Callable[[str, str], str]
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
     # Pairs are few: each is decided once per batch. No text of a column holds a NUL.
-    pairs = pc.binary_join_element_wise(
+    pairs = _COMPUTE.binary_join_element_wise(
         rows.column("source"), rows.column("action"), _SEPARATOR
     ).dictionary_encode()
     decided = [class_of(*pair.split(_SEPARATOR, 1)) for pair in pairs.dictionary.to_pylist()]
@@ -96,4 +98,4 @@ def _by_class(
         return
     classes = pa.array(decided, pa.string()).take(pairs.indices)
     for retention_class in sorted(set(decided)):
-        yield retention_class, rows.filter(pc.equal(classes, retention_class))
+        yield retention_class, rows.filter(_COMPUTE.equal(classes, retention_class))
