@@ -75,10 +75,12 @@ class SearchExportConfig(dg.Config):
         description="Directory of the export; empty: made from the run. The same name and filters "
         "again go on with an interrupted export.",
     )
+    # Ranges are checked by `ExportOrder`: Dagster checks those of a field only when the op begins,
+    # and would retry it (1.13.27).
     rows_per_file: int = Field(
-        default=ROWS_PER_FILE, ge=1, le=MOST_ROWS_PER_FILE, description="A file ends here."
+        default=ROWS_PER_FILE, description=f"A file ends here; 1 to {MOST_ROWS_PER_FILE:,}."
     )
-    most_rows: int = Field(default=0, ge=0, description="The export ends here; 0: everything.")
+    most_rows: int = Field(default=0, description="The export ends here; 0: everything.")
     requested_by: str = Field(
         default="", description="Who asked for it, for the log; Dagster knows no users."
     )

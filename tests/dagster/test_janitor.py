@@ -12,7 +12,13 @@ from audit_platform.errors import QueueUnavailable
 from audit_platform.events.stream import GROUP
 from audit_platform.jobs.finished_runs import RUNS_AT_ONCE, RunRetention, delete_finished
 from audit_platform.jobs.ingest import INGEST_JOB
-from audit_platform.jobs.janitor import RUNS_OP, retention_rules
+from audit_platform.jobs.janitor import (
+    LEFTOVERS_OP,
+    REDIS_OP,
+    RUNS_OP,
+    TICKS_OP,
+    retention_rules,
+)
 from audit_platform.settings import Settings
 from tests.conftest import RedisSpace
 from tests.dagster.location import location_of
@@ -136,15 +142,18 @@ def test_job_clears_redis_up_and_deletes_old_runs(
 def test_dry_run_only_counts(settings_for_runs: Settings, instance: dg.DagsterInstance) -> None:
     defs = location_of(settings_for_runs, dagster_drains_retain_days=0)
     old = make(instance, Status.SUCCESS)
-    config = {"ops": {RUNS_OP: {"config": {"dry_run": True}}}}
 
     result = defs.resolve_job_def("janitor").execute_in_process(
-        instance=instance, run_config=config
+        instance=instance, run_config={"dry_run": True}
     )
 
     assert old in left(instance)
     shown = outputs(result, RUNS_OP)
     assert (shown["dry run"], shown["deleted"], shown["due"]) == (True, 0, 1)
+    # One flag for all: a dry run that clears Redis up would be none.
+    for op in (REDIS_OP, TICKS_OP, LEFTOVERS_OP):
+        assert outputs(result, op)["dry run"] is True
+    assert "groups made" not in outputs(result, REDIS_OP)
 
 
 def test_silent_redis_does_not_keep_old_runs(
