@@ -130,6 +130,9 @@ queries = st.sets(st.sampled_from(sorted(FILTERS)), max_size=3).flatmap(
 )
 @example(filters={}, limit=1_000, start=None)
 @example(filters={"tenant_id": "Ünï"}, limit=50, start=None)
+@example(filters={"metadata": {"seats": "12"}}, limit=7, start=None)
+@example(filters={"metadata": {"n": "0", '"x.y"': 'say "hi"'}}, limit=7, start=None)
+@example(filters={"text": "σίσ", "tenant_id": "acme"}, limit=2, start=200)
 @given(
     filters=queries,
     limit=st.sampled_from([1, 2, 7, 50, 1_000]),

@@ -57,6 +57,7 @@ METADATA: Final = (
     "{}",
     '{"plan":"pro","seats":12}',
     '{"plan":"pro","seats":"12"}',
+    '{"plan":"free","seats":1.2e1}',
     '{"plan":"fre\\u0065","seats":1.2e1}',
     '{"n":12345678901234567890123}',
     '{"n":1e400,"ok":true,"none":null}',
