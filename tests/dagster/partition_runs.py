@@ -99,8 +99,8 @@ def sums(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     return _values(failure_of(result).metadata)
 
 
-def failure_of(result: dg.ExecuteInProcessResult) -> dg.Failure | Any:
-    """What a failed step says of its failure."""
+def failure_of(result: dg.ExecuteInProcessResult) -> Any:
+    """What a failed step says of its failure: description and metadata."""
     for event in result.all_events:
         if event.is_step_failure:
             return event.step_failure_data.user_failure_data

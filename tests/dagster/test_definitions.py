@@ -28,7 +28,9 @@ LOAD = """
 import sys
 import audit_platform.definitions as location
 location.defs.get_repository_def()
-heavy = sorted({"dagster_dbt", "dbt", "pandas"} & set(sys.modules))
+heavy = sorted(
+    {"dagster_dbt", "dbt", "pandas", "adbc_driver_postgresql", "obstore"} & set(sys.modules)
+)
 assert not heavy, heavy
 """
 
@@ -56,34 +58,67 @@ def test_everything_that_dagster_shows_is_known() -> None:
 
     assert shown == {
         "assets": [
+            "archive_expiry",
+            "archived_partition",
             "audit_dead_letter",
             "audit_event",
             "audit_event_late",
             "audit_stream",
+            "detached_partition",
+            "dropped_partition",
+            "late_merge",
+            "restore_drill",
+            "sealed_partition",
+            "search_export",
+            "storage_sizes",
             "table_partitions",
+            "verified_archive",
         ],
         "checks": [
+            "archived_partition:archive_re_read",
             "audit_event:ledger_conservation",
             "audit_event:sequence_gaps",
+            "detached_partition:not_held",
+            "restore_drill:no_mismatch",
+            "sealed_partition:ledger_equals_rows",
+            "sealed_partition:on_time",
             "table_partitions:partition_runway",
             "table_partitions:partitions_owner_only",
+            "verified_archive:archive_unchanged",
+            "verified_archive:not_held_hot",
         ],
         "jobs": [
             "__ASSET_JOB",
+            "advance_partition",
+            "archive_partitions",
             "check_completeness",
             "check_ledger",
             "check_partitions",
             "create_partitions",
+            "detach_partitions",
+            "drill_restore",
+            "drop_partitions",
+            "expire_archive",
             "ingest",
             "janitor",
+            "merge_late_rows",
+            "observe_storage",
+            "search_export",
         ],
         "sensors": ["reaper", "stream_backlog"],
         "schedules": [
+            "archive_nightly 10 2 * * *",
             "completeness_daily 45 0 * * *",
+            "detach_daily 10 4 * * *",
+            "drill_weekly 10 7 * * 2",
+            "drop_daily 10 5 * * *",
+            "expiry_daily 10 6 * * *",
             "janitor_hourly 5 * * * *",
             "ledger_hourly 35 * * * *",
+            "merge_nightly 55 1 * * *",
             "partitions_daily 20 0 * * *",
             "runway_hourly 50 * * * *",
+            "storage_every_six_hours 40 1,7,13,19 * * *",
         ],
         "resources": ["database", "settings", "stream"],
     }
@@ -96,8 +131,11 @@ def test_location_is_loadable_and_each_build_is_fresh() -> None:
     assert fresh is not defs
 
 
-def test_loading_warns_of_nothing_and_leaves_dbt_alone() -> None:
-    """A warning of deprecated or beta parts would stand at every start."""
+def test_loading_warns_of_nothing_and_leaves_slow_libraries_alone() -> None:
+    """A warning of deprecated or beta parts would stand at every start.
+
+    Every ingest run loads the location while events wait: dbt alone takes 1.7 s.
+    """
     loaded = subprocess.run(
         [sys.executable, "-W", "error", "-c", LOAD], cwd=ROOT, capture_output=True, check=False
     )
@@ -118,6 +156,32 @@ def test_asset_graph_reads_like_the_path_of_an_event() -> None:
         "audit_event": {"audit_stream", "table_partitions"},
         "audit_event_late": {"audit_stream"},
         "audit_dead_letter": {"audit_stream"},
+        "sealed_partition": {"audit_event"},
+        "archived_partition": {"sealed_partition"},
+        "verified_archive": {"archived_partition"},
+        "detached_partition": {"verified_archive", "table_partitions"},
+        "dropped_partition": {"detached_partition"},
+        "late_merge": {"audit_event_late"},
+        "archive_expiry": {"dropped_partition"},
+        "restore_drill": {"verified_archive"},
+        "storage_sizes": {"audit_event", "table_partitions"},
+        "search_export": {"audit_event", "audit_event_late"},
+    }
+
+
+def test_checks_block_what_takes_something_away() -> None:
+    graph = defs.get_repository_def().asset_graph
+    blocking = {
+        key.to_user_string() for key in graph.asset_check_keys if graph.get_check_spec(key).blocking
+    }
+
+    assert blocking == {
+        "table_partitions:partition_runway",
+        "sealed_partition:ledger_equals_rows",
+        "archived_partition:archive_re_read",
+        "verified_archive:archive_unchanged",
+        "verified_archive:not_held_hot",
+        "detached_partition:not_held",
     }
 
 
@@ -220,7 +284,8 @@ def test_profile_makes_an_instance_on_postgres(
         limits = instance.get_concurrency_config().run_queue_config
         assert limits is not None
         assert limits.max_concurrent_runs == 8
-        assert [limit["key"] for limit in limits.tag_concurrency_limits] == ["audit/lane"]
+        lanes = {one["value"]: one["limit"] for one in limits.tag_concurrency_limits}
+        assert lanes == {"bulk": 4, "lifecycle": 1}
         assert isinstance(instance.run_coordinator, IngestFirstCoordinator)
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_start_timeout_seconds == 60

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import dagster as dg
 import pytest
@@ -41,7 +42,7 @@ pytestmark = [pytest.mark.dagster, pytest.mark.integration]
 
 ROWS = 300
 DAY = timedelta(days=1)
-HOLD_ID = mint(1_700_000_000_000_000, 1)
+HOLD_ID = UUID(mint(1_700_000_000_000_000, 1))
 
 
 @pytest.fixture

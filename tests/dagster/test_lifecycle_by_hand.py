@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import dagster as dg
 import pytest
@@ -143,7 +144,7 @@ def test_damaged_archive_blocks_the_detach(nights: Nights, life: Life, maint: Co
 def hold(maint: Connection, life: Life, *, keep_hot: bool) -> None:
     place(
         maint,
-        hold_id=mint(1_700_000_000_000_000, 2),
+        hold_id=UUID(mint(1_700_000_000_000_000, 2)),
         case_id="2026-18",
         scope=HoldScope(tenant_id="*", lo=life.bounds.lo, hi=life.bounds.hi, keep_hot=keep_hot),
         reason="litigation",

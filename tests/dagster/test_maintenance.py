@@ -22,7 +22,9 @@ def admin(database: Database) -> Iterator[Connection]:
 def run(
     location: dg.Definitions, name: str, instance: dg.DagsterInstance
 ) -> dg.ExecuteInProcessResult:
-    return location.resolve_job_def(name).execute_in_process(instance=instance)
+    return location.resolve_job_def(name).execute_in_process(
+        instance=instance, raise_on_error=False
+    )
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def test_daily_job_creates_what_is_due_and_checks_the_runway(
 
     result = run(location, "create_partitions", instance)
 
+    assert result.success
     (made,) = result.asset_materializations_for_node("table_partitions")
     metadata: dict[str, Any] = {name: value.value for name, value in made.metadata.items()}
     assert metadata["created"] == len(metadata["created names"]) == 6
@@ -86,17 +89,20 @@ def test_repeat_of_the_daily_job_creates_nothing(
 
     result = run(location, "create_partitions", instance)
 
+    assert result.success
     (made,) = result.asset_materializations_for_node("table_partitions")
     assert made.metadata["created"].value == 0
 
 
-def test_short_runway_is_an_error_with_a_remedy(
+def test_short_runway_is_an_error_with_a_remedy_and_fails_the_run(
     location: dg.Definitions, instance: dg.DagsterInstance, admin: Connection
 ) -> None:
     drop_partitions(admin, ahead=2)
 
-    found = checks(run(location, "check_partitions", instance))["partition_runway"]
+    result = run(location, "check_partitions", instance)
 
+    assert not result.success
+    found = checks(result)["partition_runway"]
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.ERROR
     assert found.description.startswith("2 partitions ahead, alarm below 3; materialize")

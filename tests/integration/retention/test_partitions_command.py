@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -43,7 +44,7 @@ def listed(*arguments: str) -> dict[str, dict[str, Any]]:
 def hold(maint: Connection, life: Life, *, keep_hot: bool) -> None:
     place(
         maint,
-        hold_id=mint(1_700_000_000_000_000, 3),
+        hold_id=UUID(mint(1_700_000_000_000_000, 3)),
         case_id="2026-19",
         scope=HoldScope(tenant_id="acme", lo=life.bounds.lo, hi=life.bounds.hi, keep_hot=keep_hot),
         reason="litigation",
