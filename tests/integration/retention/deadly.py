@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from audit_platform.archive.local_store import LocalStore
 from audit_platform.archive.store import ArchiveStore
-from audit_platform.db.pool import connected
+from audit_platform.db.pool import Connection, connected
 from audit_platform.events.act_event import Act
 from audit_platform.events.act_log import ActLog, opened_act_log
 from audit_platform.events.dead_letter import DeadLetterVault, Sealed
@@ -26,6 +26,7 @@ from audit_platform.retention.old_generations import OldFiles, settle_generation
 from audit_platform.retention.rules import RuleBook
 from audit_platform.settings import load_settings
 from tests.conftest import KEY
+from tests.integration.retention.creation import until
 from tests.integration.retention.lives import Life
 
 
@@ -96,12 +97,25 @@ def expire(place: Place, book: RuleBook, path: str) -> None:
         expire_file(conn, place.life.name, path, given, now=place.now)
 
 
-def killed(target: Callable[..., None], *arguments: Any) -> None:
-    """Run a function in a new process, and see that it was killed."""
+def killed(admin: Connection, target: Callable[..., None], *arguments: Any) -> None:
+    """Run a function in a new process, see that it was killed, and that its session is over.
+
+    PostgreSQL notices a dead client when it next reads from it; until then its locks are held.
+    """
     process = get_context("spawn").Process(target=target, args=arguments)
     process.start()
     process.join(timeout=120)
     assert process.exitcode == -signal.SIGKILL, f"the fault happened: {process.exitcode}"
+    until(lambda: not _sessions(admin), what="the session of the killed process ends")
+
+
+def _sessions(admin: Connection) -> int:
+    row = admin.execute(
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and application_name = 'audit-platform doomed'"
+    ).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def _log(place: Place) -> AbstractContextManager[ActLog]:

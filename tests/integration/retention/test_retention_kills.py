@@ -49,14 +49,14 @@ def place(database: Database, settings: Settings, merging: Merging) -> Place:
 
 
 def test_a_merge_killed_while_it_opens_the_day_has_done_nothing(
-    merging: Merging, place: Place, shard: Shard
+    admin: Connection, merging: Merging, place: Place, shard: Shard
 ) -> None:
     merging.bring_to(State.VERIFIED)
     before = row_of(merging.conn, merging.life)
     merging.store(merging.late_events(LATE))
     seen = visible_ids(merging.database, merging.life)
 
-    killed(merge, place)
+    killed(admin, merge, place)
 
     assert row_of(merging.conn, merging.life) == before
     assert visible_ids(merging.database, merging.life) == seen
@@ -67,7 +67,7 @@ def test_a_merge_killed_while_it_opens_the_day_has_done_nothing(
 
 
 def test_a_merge_killed_while_it_moves_rows_has_moved_none(
-    merging: Merging, place: Place, shard: Shard
+    admin: Connection, merging: Merging, place: Place, shard: Shard
 ) -> None:
     """One of the rows collides: its dead letter is made in the transaction that takes the rows."""
     first = merging.late_events(1)[0]
@@ -76,7 +76,7 @@ def test_a_merge_killed_while_it_moves_rows_has_moved_none(
     merging.store([*merging.late_events(LATE), first | {"action": "user.delete"}])
     assert len(shard.late()) == LATE + 1
 
-    killed(merge, replace(place, deadly="vault"))
+    killed(admin, merge, replace(place, deadly="vault"))
 
     row = row_of(merging.conn, merging.life)
     assert (row.state, row.generation) == (State.OPEN, 2)
@@ -90,7 +90,13 @@ def test_a_merge_killed_while_it_moves_rows_has_moved_none(
 
 @pytest.mark.parametrize("deadly", ["copy", "archive", "log"])
 def test_a_deletion_killed_anywhere_is_ended_by_the_next_run(
-    merging: Merging, place: Place, settings: Settings, shard: Shard, deadly: str
+    admin: Connection,
+    merging: Merging,
+    place: Place,
+    settings: Settings,
+    *,
+    shard: Shard,
+    deadly: str,
 ) -> None:
     merging.bring_to(State.DROPPED)
     life, conn = merging.life, merging.conn
@@ -102,7 +108,7 @@ def test_a_deletion_killed_anywhere_is_ended_by_the_next_run(
         assert expire_file(conn, life.name, entry.path, given, now=now) is Outcome.MARKED
 
         later = now + timedelta(hours=2)
-        killed(expire, replace(place, deadly=deadly, now=later), BOOK, entry.path)
+        killed(admin, expire, replace(place, deadly=deadly, now=later), BOOK, entry.path)
         assert row_of(conn, life).files[0].expired_at is None
 
         done = expire_file(conn, life.name, entry.path, given, now=later)
@@ -118,7 +124,7 @@ def test_a_deletion_killed_anywhere_is_ended_by_the_next_run(
 
 @pytest.mark.parametrize("deadly", ["copy", "archive", "log"])
 def test_a_former_generation_killed_away_is_ended_by_the_next_run(
-    merging: Merging, place: Place, shard: Shard, deadly: str
+    admin: Connection, merging: Merging, place: Place, shard: Shard, deadly: str
 ) -> None:
     merging.bring_to(State.VERIFIED)
     merging.store(merging.late_events(LATE))
@@ -126,7 +132,7 @@ def test_a_former_generation_killed_away_is_ended_by_the_next_run(
     live(merging.conn, merging.life, now=merging.life.sealing + 2 * DAY)
     now = merging.life.sealing + 4 * DAY
 
-    killed(settle, replace(place, deadly=deadly, now=now))
+    killed(admin, settle, replace(place, deadly=deadly, now=now))
     (report,) = merging.settle(now=now)
 
     assert (report.is_proved, report.problem) == (True, None)
