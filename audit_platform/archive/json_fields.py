@@ -8,7 +8,7 @@ Guarantee: a value of another form is an `ArchiveDamaged` that names the field, 
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, cast, overload
+from typing import Any, Final, cast
 from uuid import UUID
 
 from audit_platform.errors import ArchiveDamaged
@@ -18,20 +18,12 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-@overload
-def format_moment(moment: datetime) -> str: ...
-@overload
-def format_moment(moment: None) -> None: ...
-@overload
-def format_moment(moment: datetime | None) -> str | None: ...
-def format_moment(moment: datetime | None) -> str | None:
+def format_moment(moment: datetime) -> str:
     """Write an aware moment as UTC with microseconds and `Z`.
 
     Raises:
         ValueError: It has no time zone.
     """
-    if moment is None:
-        return None
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone; pass an aware datetime")
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

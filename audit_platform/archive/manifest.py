@@ -118,8 +118,8 @@ class FileEntry:
             "max_timestamp": format_moment(self.max_timestamp),
             "min_id": str(self.min_id),
             "max_id": str(self.max_id),
-            "expiring_at": format_moment(self.expiring_at),
-            "expired_at": format_moment(self.expired_at),
+            "expiring_at": self.expiring_at and format_moment(self.expiring_at),
+            "expired_at": self.expired_at and format_moment(self.expired_at),
         }
 
     def to_json(self) -> dict[str, Any]:

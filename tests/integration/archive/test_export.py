@@ -1,237 +1,28 @@
 """Export of sealed partitions: every value as stored, every row once, nothing half done."""
 
-import io
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 import psycopg
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from audit_platform.archive.columns import ARCHIVED, ARROW_SCHEMA, COLUMNS, ColumnType
-from audit_platform.archive.export import ExportReport, _select, export_partition
+from audit_platform.archive.export import _select
 from audit_platform.archive.manifest import Manifest
 from audit_platform.archive.store import ArchiveStore, open_store, read_bytes
-from audit_platform.db.pool import Connection, connected
-from audit_platform.errors import ArchiveFull, ArchiveMismatch, ArchiveReadOnly
-from audit_platform.events.event import timestamp_us
-from audit_platform.events.identity import mint
-from audit_platform.retention.lifecycle import ensure_partitions
-from audit_platform.retention.partition import PartitionBounds, bounds_for
-from audit_platform.retention.partition_table import PartitionRow, read_groups
-from tests.chaos.harness.small_disk import MEBIBYTE, small_disk
-from tests.conftest import Database
+from audit_platform.db.pool import Connection
+from audit_platform.retention.partition_table import read_groups
+from tests.integration.archive.exporting import all_rows, export, table_of
+from tests.integration.archive.rows import (
+    archived_texts,
+    evil_rows,
+    many_rows,
+    put_rows,
+    stored_texts,
+)
 from tests.integration.retention.sealing import DAY, record_of, seal_day
 
 pytestmark = pytest.mark.integration
-
-NOW = DAY.hi + timedelta(hours=50)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Row = dict[str, Any]
-
-EVIL_TEXTS = (
-    "",
-    "\\N",
-    "\\.",
-    "tab\tnewline\nreturn\rquote\"'comma,",
-    "ünïcödé 日本語 🎉 \u202e \u200b",
-    "=cmd|' /C calc'!A0",
-    "x" * 2_000,
-)
-EVIL_JSON = (
-    '{"n": 1e400}',
-    '{"n": 9007199254740993, "d": 1.10, "e": 0.1000000000000000055}',
-    '{"b":  1,   "a": [ ], "b": 2}',
-    '{"t": "\\u00fc ü \\n"}',
-    "[]",
-    "null",
-    '"text"',
-    "1.0",
-)
-
-
-@pytest.fixture
-def maint(database: Database) -> Iterator[Connection]:
-    with connected(database.maint_url, application="test") as conn:
-        ensure_partitions(conn, [DAY])
-        yield conn
-
-
-@pytest.fixture
-def admin(database: Database) -> "Iterator[psycopg.Connection[Any]]":
-    with psycopg.connect(database.admin_url, autocommit=True) as conn:
-        yield conn
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ArchiveStore:
-    return open_store((tmp_path / "archive").as_uri())
-
-
-def row_at(moment: datetime, number: int, **override: Any) -> Row:
-    """A row as PostgreSQL takes it; the leaf is any 32 bytes, since an export leaves it out."""
-    made: Row = {
-        "id": mint(timestamp_us(moment), number),
-        "timestamp": moment,
-        "tenant_id": "acme",
-        "source": "app",
-        "action": "user.login",
-        "actor_type": "user",
-        "batch_id": uuid4(),
-        "received_at": moment + timedelta(milliseconds=3),
-        "ingested_at": moment + timedelta(milliseconds=5),
-        "leaf_hash": number.to_bytes(32, "big"),
-    }
-    return made | override
-
-
-def evil_rows() -> list[Row]:
-    """Every type at its limits, every column filled somewhere and NULL elsewhere."""
-    first, last = DAY.lo, DAY.hi - timedelta(microseconds=1)
-    rows = [row_at(first, 1), row_at(last, 2), row_at(last, 3, tenant_id="Ümlaut & Söhne")]
-    for number, text in enumerate(EVIL_TEXTS, 10):
-        moment = first + timedelta(minutes=number)
-        texts = dict.fromkeys(
-            ("entity_type", "entity_id", "entity_label", "user_id", "user_label"), text[:50]
-        )
-        others = dict.fromkeys(("impersonator_id", "correlation_id", "trace_id"), text[:32])
-        rows.append(
-            row_at(
-                moment,
-                number,
-                **texts,
-                **others,
-                tenant_id=text[:50] or "t",
-                source=text[:50] or "s",
-                action=text[:50] or "a",
-                description=text,
-            )
-        )
-    for number, text in enumerate(EVIL_JSON, 40):
-        json = dict.fromkeys(("changes", "metadata", "context"), text)
-        rows.append(row_at(first + timedelta(hours=number - 39), number, **json))
-    numbers = (-(2**63), -1, 0, 2**53 + 1, 2**63 - 1)
-    for number, value in enumerate(numbers, 60):
-        rows.append(
-            row_at(
-                first + timedelta(hours=10, microseconds=number),
-                number,
-                bulk_action_id=UUID(int=number),
-                bulk_item_no=value,
-                producer_epoch=value,
-                producer_seq=value,
-                producer_id=(2**31 - 1) - number,
-                severity=number % 6,
-                schema_version=32_767 - number,
-                sampled_rate=(0.1, 1e-6, 16_777_216.0, 1.17549435e-38, 3.4028235e38)[number - 60],
-                status=("success", "failure", "denied", "skipped", "pending")[number - 60],
-                actor_type=("admin", "service", "api_key", "anonymous", "bulk_action")[number - 60],
-            )
-        )
-    return rows
-
-
-def put_rows(
-    admin: "psycopg.Connection[Any]", rows: Sequence[Row], *, table: str = DAY.name
-) -> None:
-    for row in rows:
-        names = ", ".join(f'"{name}"' for name in row)
-        values = ", ".join(f"%({name})s" for name in row)
-        admin.execute(f"insert into audit.{table} ({names}) values ({values})".encode(), row)
-
-
-def stored_texts(admin: "psycopg.Connection[Any]", table: str = DAY.name) -> list[list[str | None]]:
-    """All rows in the words of PostgreSQL, in the order of the files."""
-    columns = ", ".join(
-        f'(extract(epoch from "{one.name}") * 1000000)::bigint::text'
-        if one.type is ColumnType.MOMENT
-        else f'"{one.name}"::text'
-        for one in ARCHIVED
-    )
-    order = 'tenant_id collate "C", "timestamp", id'
-    found = admin.execute(
-        f"select {columns} from only audit.{table} order by {order}".encode()
-    ).fetchall()
-    return [list(one) for one in found]
-
-
-def archived_texts(rows: pa.Table) -> list[list[str | None]]:
-    """The same words from the files alone."""
-    columns = [
-        [_text(value, column.type) for value in rows.column(column.name).to_pylist()]
-        for column in ARCHIVED
-    ]
-    return [list(one) for one in zip(*columns, strict=True)]
-
-
-def _text(value: Any, kind: ColumnType) -> str | None:
-    if value is None:
-        return None
-    if kind is ColumnType.MOMENT:
-        return str((value - EPOCH) // timedelta(microseconds=1))
-    if kind is ColumnType.UUID:
-        return str(value if isinstance(value, UUID) else UUID(bytes=value))
-    return str(value)
-
-
-def table_of(store: ArchiveStore, path: str) -> pa.Table:
-    return pq.read_table(io.BytesIO(read_bytes(store, path)))
-
-
-def all_rows(store: ArchiveStore, report: ExportReport) -> pa.Table:
-    return pa.concat_tables([table_of(store, entry.path) for entry in report.files])
-
-
-def export(
-    conn: Connection,
-    store: ArchiveStore,
-    copy_store: ArchiveStore | None = None,
-    *,
-    bounds: PartitionBounds = DAY,
-    row: PartitionRow | None = None,
-    own: Mapping[tuple[str, str], str] | None = None,
-    rows_per_group: int = 100,
-    file_bytes: int = 1 << 30,
-) -> ExportReport:
-    record = row or record_of(conn, bounds)
-    own_files = own or {}
-    return export_partition(
-        conn,
-        record,
-        store,
-        copy_store,
-        groups=read_groups(conn, record.name, record.generation),
-        file_tenant=lambda tenant, cls: own_files.get((tenant, cls)),
-        rows_per_group=rows_per_group,
-        file_bytes=file_bytes,
-        now=NOW,
-    )
-
-
-def files_below(place: Path) -> list[str]:
-    return sorted(path.name for path in place.rglob("*") if path.is_file())
-
-
-def many_rows(count: int, *, bounds: PartitionBounds = DAY) -> list[Row]:
-    """Rows spread over the partition and four tenants, in no order of the key."""
-    step = (bounds.hi - bounds.lo) / count
-    return [
-        row_at(
-            bounds.lo + step * number,
-            number,
-            tenant_id=("zeta", "acme", "Ümlaut", "Acme")[number % 4],
-            action=("user.login", "user.pay", "health.check")[number % 3],
-            entity_type="user",
-            entity_id=str(number % 50),
-            user_id=str(number % 7),
-        )
-        for number in range(count)
-    ]
 
 
 def test_every_value_comes_back_as_it_was_stored(
@@ -402,141 +193,6 @@ def test_empty_partition_has_a_manifest_and_no_file(maint: Connection, store: Ar
     assert (manifest.n, manifest.groups, manifest.files) == (0, (), ())
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "delete from audit.{table} where id = (select min(id::text)::uuid from audit.{table})",
-        "delete from audit.{table} where tenant_id = 'zeta'",
-        "truncate audit.{table}",
-    ],
-)
-def test_rows_that_are_not_those_of_the_seal_are_not_archived(
-    maint: Connection,
-    admin: "psycopg.Connection[Any]",
-    store: ArchiveStore,
-    tmp_path: Path,
-    change: str,
-) -> None:
-    put_rows(admin, many_rows(100))
-    seal_day(maint)
-    admin.execute("set session_replication_role = replica")
-    if change.startswith("truncate"):
-        admin.execute(f"alter table audit.{DAY.name} disable trigger all".encode())
-    admin.execute(change.format(table=DAY.name).encode())
-
-    with pytest.raises(ArchiveMismatch, match=r"rows, its seal says 100"):
-        export(maint, store)
-
-    assert not files_below(tmp_path)
-
-
-def test_groups_that_do_not_give_the_root_are_refused(
-    maint: Connection, admin: "psycopg.Connection[Any]", store: ArchiveStore, tmp_path: Path
-) -> None:
-    put_rows(admin, many_rows(100))
-    seal_day(maint)
-    admin.execute("update audit.partition_group set n = n - 1 where tenant_id = 'zeta'")
-
-    with pytest.raises(ArchiveMismatch, match="groups"):
-        export(maint, store)
-
-    assert not files_below(tmp_path)
-
-
-def test_partition_without_a_root_is_refused(maint: Connection, store: ArchiveStore) -> None:
-    with pytest.raises(ArchiveMismatch, match="no root"):
-        export(maint, store)
-
-
-@pytest.mark.parametrize("is_copy", [False, True])
-def test_full_disk_leaves_nothing_and_a_repeat_succeeds(
-    maint: Connection,
-    admin: "psycopg.Connection[Any]",
-    tmp_path: Path,
-    *,
-    is_copy: bool,
-) -> None:
-    put_rows(admin, many_rows(400))
-    seal_day(maint)
-    with small_disk(tmp_path / "disk", MEBIBYTE) as disk:
-        stores = [
-            open_store((tmp_path / "roomy").as_uri()),
-            open_store((disk.path / "archive").as_uri()),
-        ]
-        first, second = stores if is_copy else stores[::-1]
-        disk.fill(leave_bytes=20_000)
-
-        with pytest.raises(ArchiveFull, match="Free space"):
-            export(maint, first, second, rows_per_group=50)
-        left = files_below(tmp_path)
-        disk.free()
-        report = export(maint, first, second, rows_per_group=50)
-
-        assert left == ["ballast"]
-        assert report.rows == 400
-        assert list(first.list("cold")) == list(second.list("cold"))
-
-
-def test_read_only_archive_is_refused_and_nothing_changes(
-    maint: Connection, admin: "psycopg.Connection[Any]", tmp_path: Path
-) -> None:
-    put_rows(admin, many_rows(100))
-    seal_day(maint)
-    with small_disk(tmp_path / "disk", MEBIBYTE) as disk:
-        subprocess.run(["mount", "-o", "remount,ro", str(disk.path)], check=True)
-
-        with pytest.raises(ArchiveReadOnly, match="writable"):
-            export(maint, open_store((disk.path / "archive").as_uri()))
-
-    assert record_of(maint).state == "sealed"
-
-
-def test_week_is_archived_by_date(
-    maint: Connection, admin: "psycopg.Connection[Any]", store: ArchiveStore
-) -> None:
-    week = bounds_for(datetime(2025, 5, 7, tzinfo=UTC), "week")
-    ensure_partitions(maint, [week])
-    put_rows(admin, many_rows(700, bounds=week), table=week.name)
-    seal_day(maint, bounds=week)
-
-    report = export(maint, store, bounds=week)
-
-    days = [week.lo.date() + timedelta(days=number) for number in range(7)]
-    assert [entry.path for entry in report.files] == [
-        f"cold/date={day}/standard.all.g1.0000.parquet" for day in days
-    ]
-    assert report.manifest_path == f"cold/date={week.lo.date()}/manifest.g1.json"
-    for day, entry in zip(days, report.files, strict=True):
-        moments = table_of(store, entry.path).column("timestamp").to_pylist()
-        assert {moment.date() for moment in moments} == {day}
-        assert len(moments) == 100
-    stored = [str(row["id"]) for row in many_rows(700, bounds=week)]
-    archived = [str(_uuid(value)) for value in all_rows(store, report).column("id").to_pylist()]
-    assert sorted(archived) == sorted(stored)
-
-
-def test_hours_of_a_date_share_its_directory(
-    maint: Connection, admin: "psycopg.Connection[Any]", store: ArchiveStore
-) -> None:
-    start = datetime(2025, 5, 20, 22, tzinfo=UTC)
-    hours = [bounds_for(start + timedelta(hours=number), "hour") for number in range(2)]
-    ensure_partitions(maint, hours)
-    for hour in hours:
-        put_rows(admin, many_rows(20, bounds=hour), table=hour.name)
-        seal_day(maint, bounds=hour)
-
-    for hour in [*hours, hours[0]]:
-        export(maint, store, bounds=hour)
-
-    directory = f"cold/date={date(2025, 5, 20)}"
-    assert list(store.list("cold")) == [
-        f"{directory}/h22.manifest.g1.json",
-        f"{directory}/h22.standard.all.g1.0000.parquet",
-        f"{directory}/h23.manifest.g1.json",
-        f"{directory}/h23.standard.all.g1.0000.parquet",
-    ]
-
-
 def test_archived_columns_are_those_of_the_table(admin: "psycopg.Connection[Any]") -> None:
     """A column that a migration adds must be archived, or the decision noted."""
     found = admin.execute(
@@ -564,7 +220,3 @@ def test_archived_columns_are_those_of_the_table(admin: "psycopg.Connection[Any]
             assert kind in {"text", "audit.event_status", "audit.actor_type"}, name
         else:
             assert kind == kind_wanted, name
-
-
-def _uuid(value: Any) -> UUID:
-    return value if isinstance(value, UUID) else UUID(bytes=value)

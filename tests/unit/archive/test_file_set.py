@@ -1,8 +1,6 @@
 """The files of an export: sizes, order, entries, copies, and what a failure leaves behind."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,38 +17,14 @@ from audit_platform.archive.file_set import ExportPlan, FileSet
 from audit_platform.archive.local_store import LocalStore
 from audit_platform.archive.manifest import FileEntry, directory_of
 from audit_platform.archive.routes import FileKey
-from audit_platform.archive.store import ArchiveSink, read_bytes, write_bytes
+from audit_platform.archive.store import read_bytes, write_bytes
 from audit_platform.errors import ArchiveFull
 from tests.unit.archive.batches import LO, batch_of, row
+from tests.unit.archive.failing_store import FailingStore
 
 DAY = LO.date()
 SHARED = FileKey(day=DAY, retention_class="standard", tenant=None)
 DIRECTORY = directory_of(DAY)
-
-
-class FailingStore(LocalStore):
-    """A directory that is full after some bytes; no disk is filled to the byte as exactly."""
-
-    def __init__(self, directory: Path, *, room_bytes: int) -> None:
-        super().__init__(directory)
-        self.room_bytes = room_bytes
-
-    @contextmanager
-    def write(self, path: str) -> Iterator[ArchiveSink]:
-        with super().write(path) as sink:
-            yield _FullSink(sink, self)
-
-
-class _FullSink(ArchiveSink):
-    def __init__(self, sink: ArchiveSink, store: FailingStore) -> None:
-        super().__init__()
-        self._sink, self._store = sink, store
-
-    def _write_all(self, data: memoryview) -> None:
-        self._store.room_bytes -= len(data)
-        if self._store.room_bytes < 0:
-            raise ArchiveFull
-        self._sink.write(data)
 
 
 @pytest.fixture
