@@ -24,7 +24,17 @@ from audit_platform.search.text_pattern import text_pattern
 
 KEY: Final = ("timestamp", "tenant_id", "id")
 """Order of a page, newest first; texts and ids by their bytes."""
-_EQUAL: Final = ("tenant_id", "entity_id", "user_id", "correlation_id", "entity_type", "source")
+_RAREST_FIRST: Final = (
+    "correlation_id",
+    "entity_id",
+    "user_id",
+    "tenant_id",
+    "entity_type",
+    "status",
+    "action",
+    "source",
+)
+"""Exact filters by how few rows they leave, usually."""
 _SEARCHED: Final = ("action", "description", "entity_label")
 _JSON: Final = "metadata"
 
@@ -92,16 +102,14 @@ def cold_filter(query: EventQuery, *, since: datetime, until: datetime) -> ColdF
         since: Aware, inclusive.
         until: Aware, inclusive.
     """
-    texts = {name: getattr(query, name) for name in _EQUAL if getattr(query, name) is not None}
-    if query.status is not None:
-        texts["status"] = query.status
+    given = {name: getattr(query, name) for name in _RAREST_FIRST}
+    # Plain texts: of a StrEnum, which a status may be, Polars would make an enumeration.
+    texts = {name: str(text) for name, text in given.items() if text is not None}
     prefix = None
-    if query.action is not None and query.action.endswith("*"):
-        prefix = query.action[:-1]
-    elif query.action is not None:
-        texts["action"] = query.action
+    if texts.get("action", "").endswith("*"):
+        prefix = texts.pop("action").removesuffix("*")
     json = json_conditions(query.metadata)
-    stages = [_small(texts, prefix, since=since, until=until)]
+    stages = _small(texts, prefix, since=since, until=until)
     if query.after is not None:
         stages.append(Stage(columns=KEY, condition=is_before(query.after)))
     if query.text is not None:
@@ -120,16 +128,25 @@ def cold_filter(query: EventQuery, *, since: datetime, until: datetime) -> ColdF
 
 def _small(
     texts: Mapping[str, str], prefix: str | None, *, since: datetime, until: datetime
-) -> Stage:
+) -> list[Stage]:
+    """Time and the rarest text first: most row groups need no further column."""
     moment = pl.col("timestamp").to_physical()
-    condition = moment.is_between(timestamp_us(since), timestamp_us(until))
-    for name, text in texts.items():
-        condition &= pl.col(name) == text
-    columns = ["timestamp", *texts]
+    in_time = moment.is_between(timestamp_us(since), timestamp_us(until))
+    ordered = sorted(texts, key=_RAREST_FIRST.index)
+    conditions = {name: pl.col(name) == texts[name] for name in ordered}
     if prefix is not None:
-        condition &= pl.col("action").str.starts_with(prefix)
-        columns.append("action")
-    return Stage(columns=tuple(columns), condition=condition)
+        conditions["action"] = pl.col("action").str.starts_with(prefix)
+    names = list(conditions)
+    stages = [
+        Stage(
+            columns=("timestamp", *names[:1]),
+            condition=pl.all_horizontal([in_time, *(conditions[name] for name in names[:1])]),
+        )
+    ]
+    if names[1:]:
+        others = pl.all_horizontal([conditions[name] for name in names[1:]])
+        stages.append(Stage(columns=tuple(names[1:]), condition=others))
+    return stages
 
 
 def is_before(position: Position) -> pl.Expr:

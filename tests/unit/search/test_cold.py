@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from audit_platform.archive.manifest import manifest_path
 from audit_platform.archive.store import ArchiveStore, open_store
+from audit_platform.events.event import EventStatus
 from audit_platform.search.border import ArchivedPartition
 from audit_platform.search.cold import Archive
 from audit_platform.search.hot import ArchiveUse
@@ -52,6 +53,16 @@ def test_row_groups_of_other_tenants_are_not_read(store: ArchiveStore) -> None:
     assert found == newest_first([row for row in rows if row["tenant_id"] == "acme"])
     assert use.groups_read <= 5
     assert use.groups_skipped == 12 - use.groups_read
+
+
+def test_status_may_be_a_member_of_its_enumeration(store: ArchiveStore) -> None:
+    rows = day_rows(20)
+    rows[7]["status"] = "denied"
+    partition = write_partition(store, rows, SPAN)
+
+    found, _ = search_day(Archive([store.url]), partition, EventQuery(status=EventStatus.DENIED))
+
+    assert [row["id"] for row in found] == [rows[7]["id"]]
 
 
 def test_page_ends_the_reading_of_a_tenant(store: ArchiveStore) -> None:
