@@ -10,11 +10,15 @@ Source: the monitoring queries of the performance guide (features, section 11).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 from audit_platform.db.pool import Connection, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.retention.bloat import btree_bloat, heap_bloat
+
+_COUNTS: Final = (
+    *("live_rows", "dead_rows", "inserted", "updated", "deleted", "table_scans", "index_scans"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,11 +207,25 @@ def _table(row: Mapping[str, Any], block_bytes: int) -> TableSize | None:
             block_bytes=block_bytes,
         )
         bloat = round(share * row["heap_bytes"])
-    counts = ("inserted", "updated", "deleted", "table_scans", "index_scans")
+    # Statistics of a table that was made this moment are still null.
+    counts: dict[str, int] = {name: row[name] or 0 for name in _COUNTS}
     return TableSize(
-        **{name: row[name] for name in ("name", "lo", "hi", "state", "is_attached")},
-        **{name: row[name] for name in ("heap_bytes", "toast_bytes", "total_bytes")},
-        **{name: row[name] or 0 for name in ("index_bytes", "live_rows", "dead_rows", *counts)},
+        name=row["name"],
+        lo=row["lo"],
+        hi=row["hi"],
+        state=row["state"],
+        is_attached=row["is_attached"],
+        heap_bytes=row["heap_bytes"],
+        toast_bytes=row["toast_bytes"],
+        index_bytes=row["index_bytes"] or 0,
+        total_bytes=row["total_bytes"],
+        live_rows=counts["live_rows"],
+        dead_rows=counts["dead_rows"],
+        inserted=counts["inserted"],
+        updated=counts["updated"],
+        deleted=counts["deleted"],
+        table_scans=counts["table_scans"],
+        index_scans=counts["index_scans"],
         vacuumed_at=row["vacuumed_at"],
         analyzed_at=row["analyzed_at"],
         frozen_age=row["frozen_age"],

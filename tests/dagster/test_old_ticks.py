@@ -14,7 +14,7 @@ from dagster._core.scheduler.instigation import (
     TickData,
     TickStatus,
 )
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from audit_platform.jobs.janitor import TICKS_OP
 from audit_platform.jobs.old_ticks import DeletedTicks, delete_old_ticks, tick_retention

@@ -87,7 +87,9 @@ select
   s.idx_tup_fetch as rows_fetched,
   s.last_idx_scan as used_at,
   exists(
-    select from audit.partition as p where t.relname in (p.name, p.restored_as)
+    select
+    from audit.partition as p
+    where t.relname in (p.name, p.restored_as)
   ) as is_of_partition,
   keys.width::float8 as key_width
 from pg_index as x
@@ -107,10 +109,12 @@ cross join lateral (
   inner join pg_stats as w
     on
       w.schemaname = 'audit'
-      and w.tablename = t.relname
       and a.attname = w.attname
       and not w.inherited
-  where a.attrelid = t.oid and a.attnum = any(x.indkey::int2 [])
+  where
+    w.tablename = t.relname
+    and a.attrelid = t.oid
+    and a.attnum = any(x.indkey::int2[])
 ) as keys
 where
   t.relnamespace = 'audit'::regnamespace

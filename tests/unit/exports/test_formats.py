@@ -119,7 +119,7 @@ def test_parquet_has_the_schema_of_the_archive() -> None:
     ],
 )
 def test_parquet_gives_a_value_back_as_it_was(column: str, value: object) -> None:
-    table = table_of(written(ExportFormat.PARQUET, [row(**{column: value})]))
+    table = table_of(written(ExportFormat.PARQUET, [row() | {column: value}]))
 
     assert table.column(column).to_pylist() == [value]
 
