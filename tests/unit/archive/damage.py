@@ -39,7 +39,7 @@ def forged(archive: MadeArchive, number: int = 0) -> Manifest:
         data = archive.file(number).read_bytes()
         try:
             rows = pq.read_metadata(archive.file(number)).num_rows
-        except (OSError, pa.ArrowException):
+        except (OSError, ValueError, pa.ArrowException):
             rows = entry.rows
         return replace(entry, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)
 

@@ -170,3 +170,15 @@ def test_manifest_of_another_schema_is_not_judged_by_this_one(archive: MadeArchi
 
     assert kinds(report) == {Kind.SCHEMA}
     assert report.files == 0
+
+
+def test_column_name_that_is_no_text_is_found(archive: MadeArchive) -> None:
+    """The decoder raised UnicodeDecodeError past the verification, which then had no verdict."""
+    data = archive.file().read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    place = data.index(b"severity", footer)
+    archive.file().write_bytes(data[:place] + b"\xec" + data[place + 1 :])
+
+    report = verify(forged(archive).to_json(), archive.store)
+
+    assert kinds(report) == {Kind.UNREADABLE}
