@@ -139,7 +139,7 @@ def test_wrong_word_fails_the_run_with_what_to_write_instead(
 def test_launchpad_refuses_a_form_that_it_does_not_know(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
-    with pytest.raises(dg.DagsterInvalidConfigError, match="PARQUET"):
+    with pytest.raises(dg.DagsterInvalidConfigError, match="ExportFormat got xlsx"):
         launch(settings, instance, config(format="xlsx"))
 
 
