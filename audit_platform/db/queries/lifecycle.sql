@@ -32,14 +32,31 @@ from compared as c;
 
 -- name: find_short_batches
 -- description: Batches that have fewer rows in all attached partitions than the ledger promises
-select b.batch_id
-from audit.ingest_batch as b
-left join audit.event as e
-    on b.batch_id = e.batch_id and e."timestamp" >= %(since)s and e."timestamp" < %(until)s
-where b.batch_id = any(%(batches)s::uuid[])
-group by b.batch_id, b.n_new
-having count(e.batch_id) < b.n_new
-order by b.batch_id;
+with wanted as (
+    select
+        b.batch_id,
+        b.n_new
+    from audit.ingest_batch as b
+    where b.batch_id = any(%(batches)s::uuid[])
+),
+
+found as (
+    select
+        e.batch_id,
+        count(*) as n_found
+    from audit.event as e
+    where
+        e.batch_id = any(%(batches)s::uuid[])
+        and e."timestamp" >= %(since)s
+        and e."timestamp" < %(until)s
+    group by e.batch_id
+)
+
+select w.batch_id
+from wanted as w
+left join found as f on w.batch_id = f.batch_id
+where coalesce(f.n_found, 0) < w.n_new
+order by w.batch_id;
 
 -- name: count_archived_partitions
 -- description: Partitions whose rows are in the archive alone
