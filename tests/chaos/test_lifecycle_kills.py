@@ -4,50 +4,48 @@ A real process takes the steps and dies by SIGKILL; another one takes up what it
 kill, and at the end, a reader finds each row once, and the end is that of a life without a kill.
 """
 
-import json
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from datetime import datetime, timedelta
+from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from signal import SIGKILL
-from threading import Event
-from typing import Any
 
 import pytest
 
-from audit_platform.archive.store import open_store
 from audit_platform.crash_points import CRASH_POINTS
 from audit_platform.db.pool import Connection, connected
 from audit_platform.retention.detach import Attachment, read_attachment
 from audit_platform.retention.partition_states import State
-from audit_platform.retention.partition_table import PartitionRow
 from tests.chaos.harness.extent import amount, start_number
+from tests.chaos.harness.lifecycle_runs import (
+    END_S,
+    blocked_detach,
+    in_both_copies,
+    is_anybody_working,
+    kill_at,
+    met,
+    run,
+    seen_once,
+    start,
+)
 from tests.conftest import Database
-from tests.integration.retention.companion import ROOT
 from tests.integration.retention.creation import until
 from tests.integration.retention.lives import (
     LONG_AGO,
     Life,
     begin_life,
-    cold_ids,
-    count_hot,
     has_table,
-    leftovers,
     live,
-    reading,
     row_of,
-    visible_ids,
 )
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 ROWS = 1_500
-END_S = 120.0
 KILLS = amount(1, 5)
 RANDOM_KILLS = amount(6, 60)
 POINTS = sorted(point for point in CRASH_POINTS if point.startswith("S_"))
@@ -87,71 +85,6 @@ def maint(database: Database) -> Iterator[Connection]:
         yield conn
 
 
-def start(
-    database: Database,
-    life: Life,
-    *,
-    crash: str | None = None,
-    moments: Sequence[datetime] | None = None,
-    file_bytes: int | None = None,
-    patience_s: float = 60,
-) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.chaos.harness.lifecycle_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    options = {
-        "url": database.maint_url,
-        "name": life.name,
-        "archive_url": life.archive.as_uri(),
-        "copy_url": life.copy.as_uri(),
-        "moments": [moment.isoformat() for moment in moments or life.moments],
-        "crash": crash,
-        "file_bytes": file_bytes,
-        "oldest_transaction_s": 600,
-        "patience_s": patience_s,
-    }
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(options))
-    process.stdin.close()
-    process.stdin = None
-    return process
-
-
-def run(database: Database, life: Life, **options: Any) -> dict[str, Any]:
-    """Run a process to its end; what it said."""
-    process = start(database, life, **options)
-    output, errors = process.communicate(timeout=END_S)
-    assert process.returncode == 0, errors
-    # Retries are logged before it.
-    return json.loads(output.splitlines()[-1])
-
-
-def kill_at(database: Database, life: Life, point: str, **options: Any) -> None:
-    """Run a process that kills itself at a point; its exit status is the proof."""
-    process = start(database, life, crash=point, **options)
-    _, errors = process.communicate(timeout=END_S)
-    assert process.returncode == -SIGKILL, errors
-
-
-def seen_once(database: Database, life: Life) -> None:
-    """No row is lost, none is visible twice."""
-    assert visible_ids(database, life) == list(life.ids)
-
-
-@contextmanager
-def blocked_detach(database: Database, life: Life) -> Iterator[None]:
-    """A reader that keeps every detach between its two transactions."""
-    with reading(database) as reader:
-        assert count_hot(reader, life) == ROWS
-        yield
-        assert count_hot(reader, life) == ROWS, "nothing vanished for it"
-
-
 def test_every_point_of_the_design_is_killed_at() -> None:
     assert sorted(LEFT) == POINTS
     assert len(POINTS) == 12
@@ -179,17 +112,6 @@ def test_life_killed_at_a_point_ends_as_one_without_a_kill(
     assert not has_table(database, life)
     seen_once(database, life)
     in_both_copies(life, row)
-
-
-def in_both_copies(life: Life, row: PartitionRow) -> None:
-    """Both copies hold every row once, and nothing besides the files of the record."""
-    paths = [entry.path for entry in row.files]
-    for place in (life.archive, life.copy):
-        store = open_store(place.as_uri())
-        assert sorted(cold_ids(store, paths)) == list(life.ids)
-        data = [path for path in store.list("cold") if path.endswith(".parquet")]
-        assert sorted(data) == sorted(paths)
-    assert leftovers(life) == []
 
 
 def test_life_without_a_kill_records_every_moment(
@@ -272,26 +194,6 @@ def test_maintenance_killed_between_the_two_transactions_of_a_detach_is_finalise
     assert row_of(maint, life).state is State.DETACHED
     assert read_attachment(maint, life.name) is Attachment.DETACHED
     seen_once(database, life)
-
-
-def met(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> bool:
-    """Whether a condition came true while a process lived; it may take long to begin."""
-    deadline = time.monotonic() + END_S
-    pause = Event()
-    while process.poll() is None and time.monotonic() < deadline:
-        if condition():
-            return True
-        pause.wait(0.01)
-    return False
-
-
-def is_anybody_working(database: Database) -> bool:
-    with connected(database.admin_url, application="test look") as conn:
-        row = conn.execute(
-            """select exists (select from pg_stat_activity where datname = current_database()
-               and application_name like '%lifecycle')"""
-        ).fetchone()
-    return row == (True,)
 
 
 def test_lock_of_a_killed_process_is_free_for_the_next(

@@ -34,7 +34,11 @@ from pg_locks as l
 left join pg_stat_activity as a on l.pid = a.pid
 where
     l.locktype = 'relation'
-    and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+    and l.database = (
+        select d.oid
+        from pg_database as d
+        where d.datname = current_database()
+    )
     and l.relation = 'audit.event'::regclass
     and l.granted
     and l.pid <> pg_backend_pid()

@@ -82,7 +82,7 @@ class Reader:
     def _ids_of_file(self, path: str) -> list[str]:
         table = pq.read_table(io.BytesIO(read_bytes(self.store, path)), columns=["id", "tenant_id"])
         if self.tenant is not None:
-            table = table.filter(pc.equal(table.column("tenant_id"), self.tenant))
+            table = table.filter(pc.field("tenant_id") == self.tenant)
         ids = table.column("id").combine_chunks()
         stored = ids.storage if isinstance(ids, pa.ExtensionArray) else ids
         return [value.hex() for value in stored.to_pylist()]
