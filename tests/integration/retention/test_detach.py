@@ -1,41 +1,41 @@
-"""Detach on a real server: readers are sent away first, nobody is harmed, nothing stays half done.
+"""Detach on a real server: readers are sent away first, nobody is harmed, nothing is guessed.
 
-P02, P03 and the rows of R7 (faults design) that speak of detaching; the kills themselves are in
-`tests/chaos/test_lifecycle_kills.py`.
+The rows of R7 (faults design) that speak of detaching; what stops in the middle is in
+`test_half_detached.py`.
 """
 
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from audit_platform.db.pool import Connection, connected
 from audit_platform.errors import (
-    DatabaseError,
     PartitionBusy,
     PartitionLost,
     StepRefused,
 )
 from audit_platform.retention.detach import Attachment, DetachResult, detach, read_attachment
 from audit_platform.retention.holds import HoldScope, place, release
-from audit_platform.retention.partition_states import State, Step
+from audit_platform.retention.partition_states import State
 from audit_platform.retention.partition_table import one_at_a_time
 from tests.conftest import Database
 from tests.integration.retention.creation import until
+from tests.integration.retention.detaching import (
+    ROWS,
+    detach_beside,
+    is_waiting_for,
+    verified,
+)
 from tests.integration.retention.lives import (
     LONG_AGO,
     Life,
     begin_life,
     count_hot,
-    live,
     reading,
     row_of,
     visible_ids,
@@ -43,49 +43,11 @@ from tests.integration.retention.lives import (
 
 pytestmark = pytest.mark.integration
 
-ROWS = 300
-NEXT_DAY = LONG_AGO + timedelta(days=1)
-
 
 @pytest.fixture
 def life(database: Database, maint: Connection, tmp_path: Path) -> Life:
     """A verified day."""
     return verified(database, maint, tmp_path)
-
-
-def verified(database: Database, maint: Connection, place: Path, **options: Any) -> Life:
-    made = begin_life(database, place, rows=ROWS, **options)
-    live(maint, made, now=made.sealing, until=Step.VERIFY)
-    assert row_of(maint, made).state is State.VERIFIED
-    return made
-
-
-def detach_beside(database: Database, life: Life, **options: float) -> "Future[DetachResult]":
-    """Detach in a thread and a session of its own."""
-    future: Future[DetachResult] = Future()
-
-    def run() -> None:
-        try:
-            with connected(database.maint_url, application="detach beside") as conn:
-                future.set_result(detach(conn, life.name, now=life.detaching, **options))
-        except BaseException as exc:  # noqa: BLE001 - raised by future.result()
-            future.set_exception(exc)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
-
-
-@contextmanager
-def half_detached(database: Database, conn: Connection, life: Life) -> Iterator[Any]:
-    """A detach that a reader stopped between its two transactions; yields that reader."""
-    with reading(database) as reader:
-        # Its snapshot is older than the detach; it has not touched the partition itself.
-        reader.execute("select state from audit.partition where name = %s", [life.name])
-        result = detach(conn, life.name, now=life.detaching, patience_s=0.1)
-        assert result.state is State.DETACH_STARTED
-        assert result.postponed_because
-        assert read_attachment(conn, life.name) is Attachment.PENDING
-        yield reader
 
 
 def test_detached_partition_is_a_table_of_its_own_and_its_rows_are_seen_once(
@@ -179,119 +141,6 @@ def test_short_readers_of_hidden_age_do_not_put_the_detach_off(
     assert searches > 0
 
 
-def test_detach_stopped_by_a_long_reader_is_finalised_later(
-    database: Database, maint: Connection, life: Life
-) -> None:
-    """P02: the pending state is found, hides no row from anybody, and is ended by the next run."""
-    with half_detached(database, maint, life) as reader:
-        assert count_hot(reader, life) == ROWS, "the reader that came first still sees its rows"
-        assert visible_ids(database, life) == list(life.ids)
-
-    result = detach(maint, life.name, now=life.detaching)
-
-    assert result == DetachResult(state=State.DETACHED)
-    assert visible_ids(database, life) == list(life.ids)
-
-
-def test_reader_is_not_chosen_as_a_deadlock_victim_while_a_detach_is_finalised(
-    database: Database, maint: Connection, life: Life
-) -> None:
-    """FINALIZE holds the partition while it waits for snapshots; the reader wants the partition."""
-    with half_detached(database, maint, life) as reader:
-        future = detach_beside(database, life)
-        until(lambda: is_waiting_for_snapshots(database), what="FINALIZE waits for the reader")
-        seen = count_hot(reader, life)
-
-    assert seen == ROWS
-    assert future.result(60) == DetachResult(state=State.DETACHED)
-
-
-def test_control_with_a_patient_finalize_the_reader_is_the_victim(
-    database: Database, maint: Connection, life: Life
-) -> None:
-    """Without the short lock time-out PostgreSQL ends the reader's transaction (40P01)."""
-    with half_detached(database, maint, life) as reader, ThreadPoolExecutor(1) as threads:
-        finalize = threads.submit(finalize_patiently, database, life)
-        until(lambda: is_waiting_for_snapshots(database), what="FINALIZE waits")
-        # Its own look for a deadlock, after 1 s, is over by then and found none.
-        threading.Event().wait(1.5)
-        with pytest.raises(psycopg.errors.DeadlockDetected):
-            count_hot(reader, life)
-        reader.execute("rollback")
-        assert finalize.result(30) is None
-
-    assert detach(maint, life.name, now=life.detaching).state is State.DETACHED
-
-
-def finalize_patiently(database: Database, life: Life) -> None:
-    with psycopg.connect(database.admin_url, autocommit=True) as conn:
-        conn.execute("set lock_timeout = '20s'")
-        conn.execute(
-            f"alter table audit.event detach partition audit.{life.name} finalize".encode()
-        )
-
-
-def _detach(life: Life, how: str) -> bytes:
-    return f"alter table audit.event detach partition audit.{life.name} {how}".encode()
-
-
-def is_waiting_for_snapshots(database: Database) -> bool:
-    with psycopg.connect(database.admin_url, autocommit=True) as conn:
-        row = conn.execute(
-            """select exists (select from pg_locks as l join pg_stat_activity as a using (pid)
-               where l.locktype = 'virtualxid' and not l.granted and a.query like '%finalize%'
-               and a.datname = current_database())"""
-        ).fetchone()
-    return row == (True,)
-
-
-def test_interrupted_detach_of_another_partition_is_finalised_first(
-    database: Database, maint: Connection, life: Life, tmp_path: Path
-) -> None:
-    """PostgreSQL refuses a second concurrent detach (55000) while one is pending."""
-    other = verified(database, maint, tmp_path, day=NEXT_DAY)
-    with half_detached(database, maint, life):
-        pass
-
-    result = detach(maint, other.name, now=other.detaching)
-
-    assert result == DetachResult(state=State.DETACHED)
-    assert read_attachment(maint, life.name) is Attachment.DETACHED
-    assert detach(maint, life.name, now=life.detaching) == DetachResult(state=State.DETACHED)
-    for one in (life, other):
-        assert visible_ids(database, one) == list(one.ids)
-
-
-def test_partition_half_detached_by_hand_raises_an_alarm(
-    database: Database, maint: Connection, life: Life, tmp_path: Path
-) -> None:
-    """Its rows are invisible and its record sends readers to PostgreSQL: nobody may guess."""
-    other = verified(database, maint, tmp_path, day=NEXT_DAY)
-    with reading(database) as reader:
-        count_hot(reader, other)
-        with psycopg.connect(database.admin_url, autocommit=True) as conn:
-            conn.execute("set lock_timeout = '100ms'")
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                conn.execute(_detach(other, "concurrently"))
-
-    with pytest.raises(DatabaseError, match=other.name):
-        detach(maint, life.name, now=life.detaching)
-
-
-def test_partition_half_detached_by_hand_is_healed_by_its_own_detach(
-    database: Database, maint: Connection, life: Life
-) -> None:
-    with reading(database) as reader:
-        count_hot(reader, life)
-        with psycopg.connect(database.admin_url, autocommit=True) as conn:
-            conn.execute("set lock_timeout = '100ms'")
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                conn.execute(_detach(life, "concurrently"))
-
-    assert detach(maint, life.name, now=life.detaching) == DetachResult(state=State.DETACHED)
-    assert visible_ids(database, life) == list(life.ids)
-
-
 def test_hold_that_keeps_rows_hot_puts_the_detach_off(
     database: Database, maint: Connection, life: Life
 ) -> None:
@@ -335,15 +184,6 @@ def test_hold_being_placed_is_waited_for(database: Database, admin: Connection, 
 def detach_now(database: Database, life: Life) -> DetachResult:
     with connected(database.maint_url, application="detach now") as conn:
         return detach(conn, life.name, now=life.detaching)
-
-
-def is_waiting_for(admin: Connection, table: str) -> bool:
-    row = admin.execute(
-        """select exists (select from pg_locks
-           where relation = %s::regclass and not granted)""",
-        [table],
-    ).fetchone()
-    return row == (True,)
 
 
 def test_lock_of_another_maintenance_on_the_parent_is_waited_out(
@@ -412,20 +252,3 @@ def test_second_process_leaves_a_busy_partition_alone(
         detach(maint, life.name, now=life.detaching)
 
     assert row_of(maint, life).state is State.VERIFIED
-
-
-def test_two_detaches_of_different_partitions_do_not_meet(
-    database: Database, maint: Connection, life: Life, tmp_path: Path
-) -> None:
-    """The second would take the pending state of the first for an interrupted detach."""
-    other = verified(database, maint, tmp_path, day=NEXT_DAY)
-    with reading(database) as reader:
-        count_hot(reader, life)
-        future = detach_beside(database, life)
-        until(lambda: read_attachment(maint, life.name) is Attachment.PENDING, what="half done")
-
-        with pytest.raises(PartitionBusy):
-            detach(maint, other.name, now=other.detaching)
-
-    assert future.result(60) == DetachResult(state=State.DETACHED)
-    assert detach(maint, other.name, now=other.detaching) == DetachResult(state=State.DETACHED)

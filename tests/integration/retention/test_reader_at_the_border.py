@@ -22,6 +22,7 @@ from audit_platform.settings import Settings
 from tests.conftest import Database
 from tests.integration.retention.companion import beside
 from tests.integration.retention.creation import until
+from tests.integration.retention.detaching import detach_beside
 from tests.integration.retention.lives import (
     TENANTS,
     Life,
@@ -33,7 +34,6 @@ from tests.integration.retention.lives import (
     visible_ids,
 )
 from tests.integration.retention.merging import DAY, Merging
-from tests.integration.retention.test_detach import detach_beside
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
