@@ -29,6 +29,9 @@ from audit_platform.privacy.redact_fields import FieldRedaction
 _NO_REDACTION: Final = frozenset({"tenant_id"})
 """A tenant decides who may read: replacing a part of it would move the event."""
 
+_PLAIN_JSON: Final = frozenset(JSON_FIELDS) - {"context"}
+"""JSON fields that nothing is merged with."""
+
 _TO_THE_SECOND: Final = len("2026-11-23T12:34:56")
 
 _NEVER_EMPTY: Final = frozenset({"action", "source", "tenant_id"})
@@ -127,12 +130,20 @@ class Snapshots:
             _set_defaults(draft, decision)
         self._set_text(draft, "action", action)
         for name, value in arguments.items():
-            if value is None:
-                continue
-            if type(value) is str and 0 < len(value) < SHORTEST_SECRET and name in TEXT_LIMITS:
-                # The frequent case in line: shorter than any limit and than any secret.
+            kind = type(value)
+            # The frequent cases in line: a text shorter than any limit and than any secret, and a
+            # plain mapping.
+            if (
+                kind is str
+                and 0 < len(cast("str", value)) < SHORTEST_SECRET
+                and name in TEXT_LIMITS
+            ):
                 record[name] = value
-            else:
+            elif (
+                kind is dict and name in _PLAIN_JSON and self._redactor.is_clean(value, field=name)
+            ):
+                record[name] = value
+            elif value is not None:
                 self._set(draft, name, value)
         self._identify(draft, now_us)
         redaction = None if decision is None else decision.redaction

@@ -89,7 +89,7 @@ class ShardState:
         waiting: Entries in the stream: they are deleted after the commit, so any is work.
         oldest_s: Age of the oldest entry; None if there is none.
         runs: Unfinished runs of the shard.
-        failures: Newest finished runs that failed in a row.
+        failures: Newest finished runs that failed in a row, all at the entry that is the oldest now.
         failed_at: End of the newest of them.
         ended_s: Time since the newest finished run ended; None if there is none.
     """
