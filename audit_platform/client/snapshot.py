@@ -130,18 +130,15 @@ class Snapshots:
             _set_defaults(draft, decision)
         self._set_text(draft, "action", action)
         for name, value in arguments.items():
-            kind = type(value)
             # The frequent cases in line: a text shorter than any limit and than any secret, and a
             # plain mapping.
-            if (
-                kind is str
-                and 0 < len(cast("str", value)) < SHORTEST_SECRET
-                and name in TEXT_LIMITS
-            ):
-                record[name] = value
-            elif (
-                kind is dict and name in _PLAIN_JSON and self._redactor.is_clean(value, field=name)
-            ):
+            kind = type(value)
+            is_plain = False
+            if kind is str:
+                is_plain = 0 < len(cast("str", value)) < SHORTEST_SECRET and name in TEXT_LIMITS
+            elif kind is dict and name in _PLAIN_JSON:
+                is_plain = self._redactor.is_clean(value, field=name)
+            if is_plain:
                 record[name] = value
             elif value is not None:
                 self._set(draft, name, value)

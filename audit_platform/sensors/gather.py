@@ -108,7 +108,13 @@ def _shard_state(
         failures=failures,
         failed_at=failed_at,
         ended_s=_seconds_since_end(records, now),
+        owner_since=_owner_since(lease, records),
     )
+
+
+def _owner_since(lease: LeaseState, records: Sequence[dg.RunRecord]) -> datetime | None:
+    owners = (one for one in records if one.dagster_run.run_id == lease.run_id)
+    return next(map(_since, owners), None)
 
 
 def _seconds_since_end(records: Sequence[dg.RunRecord], now: datetime) -> float | None:
@@ -124,9 +130,7 @@ def _lease_state(instance: dg.DagsterInstance, row: LeaseRow) -> LeaseState:
     return LeaseState(run_id=row.run_id, is_unexpired=True, is_owner_finished=is_finished)
 
 
-def failures_at(
-    records: Sequence[dg.RunRecord], *, oldest_ms: int
-) -> tuple[int, datetime | None]:
+def failures_at(records: Sequence[dg.RunRecord], *, oldest_ms: int) -> tuple[int, datetime | None]:
     """Count the newest finished runs that failed at the entry which is the oldest now.
 
     A run that began before this entry was queued has stored what was there then: it worked, and was
