@@ -230,7 +230,8 @@ class FaultProxy:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.sleep(_LAST_TURN_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), _LAST_TURN_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.counters.accepted += 1
