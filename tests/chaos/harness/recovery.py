@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
-from typing import Any, Final
+from typing import Final
 
 import redis
 
-from audit_platform.events.redis_edge import stream_key
 from tests.chaos.harness.site import Site
 
 LOOK_S: Final = 0.05
@@ -46,7 +45,6 @@ class Recoveries:
         self.faults: list[Fault] = []
         self._site, self._newest_ms = site, newest_ms
         self._lock, self._stop = Lock(), Event()
-        self._client: redis.Redis = redis.Redis.from_url(site.redis_url, socket_timeout=1)
         self._thread = Thread(target=self._run, name="recoveries", daemon=True)
 
     def start(self) -> None:
@@ -57,7 +55,6 @@ class Recoveries:
         """End."""
         self._stop.set()
         self._thread.join()
-        self._client.close()
 
     def begin(self, name: str) -> Fault:
         """Note a fault that happens now."""
@@ -90,16 +87,11 @@ class Recoveries:
                     fault.recovery_s = now_s - fault.began_s
 
     def _oldest_entry_ms(self) -> int | None:
-        """Time of the oldest entry of any stream; now when all are empty, None without Redis."""
-        oldest = _now_ms()
+        """As `Site.oldest_waiting_ms`; None without Redis."""
         try:
-            for shard in range(self._site.shards):
-                found: Any = self._client.xrange(stream_key(self._site.key_prefix, shard), count=1)
-                if found:
-                    oldest = min(oldest, int(found[0][0].partition(b"-")[0]))
+            return self._site.oldest_waiting_ms()
         except (redis.RedisError, OSError):
             return None
-        return oldest
 
 
 def _now_ms() -> int:
