@@ -98,7 +98,7 @@ def _shard_state(
     oldest_s, failures, failed_at = None, 0, None
     if backlog.oldest_ms is not None:
         oldest_s = max(0.0, now.timestamp() - backlog.oldest_ms / 1_000)
-        failures, failed_at = failures_at(records, oldest_ms=backlog.oldest_ms)
+        failures, failed_at = _failures_at(records, backlog.oldest_ms)
     return ShardState(
         shard=backlog.shard,
         waiting=backlog.length,
@@ -130,19 +130,12 @@ def _lease_state(instance: dg.DagsterInstance, row: LeaseRow) -> LeaseState:
     return LeaseState(run_id=row.run_id, is_unexpired=True, is_owner_finished=is_finished)
 
 
-def failures_at(records: Sequence[dg.RunRecord], *, oldest_ms: int) -> tuple[int, datetime | None]:
-    """Count the newest finished runs that failed at the entry which is the oldest now.
+def _failures_at(records: Sequence[dg.RunRecord], oldest_ms: int) -> tuple[int, datetime | None]:
+    """Count the newest finished runs that failed at the oldest entry, queued at `oldest_ms`.
 
-    A run that began before this entry was queued has stored what was there then: it worked, and was
-    killed. Counted as a failure it would delay the next run; five kills in a row, with minutes of
-    work in between, cost 30 s of recovery each (docs/decisions/0008-proof-of-death.md).
-
-    Args:
-        records: Of one shard, newest first.
-        oldest_ms: When the oldest entry was queued, milliseconds since 1970.
-
-    Returns:
-        Number of such runs, and when the newest of them ended.
+    Also tells when the newest of them ended. A run that began before this entry was queued has
+    stored what was there then: it worked, and was killed. Counted as a failure it would delay the
+    next run (docs/decisions/0008-proof-of-death.md).
     """
     failures, failed_at = 0, None
     for record in records:

@@ -16,6 +16,7 @@ from threading import Event
 
 import psutil
 import pytest
+import redis
 
 from tests.chaos.harness.extent import amount, start_number
 from tests.chaos.harness.fast_stack import drain, producer
@@ -116,7 +117,8 @@ def judged_so_far(services: Services, load: StreamLoad) -> Verdict:
     known, now_ms = list(load.accepted), time.time_ns() // 1_000_000
     later = "select count(*) from audit.event where id > %s::uuid"
     wait_until(lambda: services.ask(later, known[-1]) != [(0,)], deadline_s=60)
-    wait_until(lambda: services.site.oldest_waiting_ms() > now_ms, deadline_s=60)
+    with redis.Redis.from_url(services.site.redis_url) as client:
+        wait_until(lambda: services.site.oldest_waiting_ms(client) > now_ms, deadline_s=60)
     return judge(load.history(known), services.stored())
 
 

@@ -45,6 +45,7 @@ class Recoveries:
         self.faults: list[Fault] = []
         self._site, self._newest_ms = site, newest_ms
         self._lock, self._stop = Lock(), Event()
+        self._client: redis.Redis = redis.Redis.from_url(site.redis_url, socket_timeout=1)
         self._thread = Thread(target=self._run, name="recoveries", daemon=True)
 
     def start(self) -> None:
@@ -55,6 +56,7 @@ class Recoveries:
         """End."""
         self._stop.set()
         self._thread.join()
+        self._client.close()
 
     def begin(self, name: str) -> Fault:
         """Note a fault that happens now."""
@@ -89,7 +91,7 @@ class Recoveries:
     def _oldest_entry_ms(self) -> int | None:
         """As `Site.oldest_waiting_ms`; None without Redis."""
         try:
-            return self._site.oldest_waiting_ms()
+            return self._site.oldest_waiting_ms(self._client)
         except (redis.RedisError, OSError):
             return None
 

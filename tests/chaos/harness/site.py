@@ -49,18 +49,20 @@ class Site:
         """Pending entries and length of the streams."""
         return waiting(self.redis_url, key_prefix=self.key_prefix, shards=self.shards)
 
-    def oldest_waiting_ms(self) -> int:
+    def oldest_waiting_ms(self, client: redis.Redis) -> int:
         """Time of the oldest entry of any stream, milliseconds since 1970; now when all are empty.
 
+        Args:
+            client: Of the caller, who may look many times a second.
+
         Raises:
-            redis.RedisError: No answer within a second.
+            redis.RedisError: No answer.
         """
         oldest = time.time_ns() // 1_000_000
-        with redis.Redis.from_url(self.redis_url, socket_timeout=1) as client:
-            for shard in range(self.shards):
-                found: Any = client.xrange(stream_key(self.key_prefix, shard), count=1)
-                if found:
-                    oldest = min(oldest, int(found[0][0].partition(b"-")[0]))
+        for shard in range(self.shards):
+            found: Any = client.xrange(stream_key(self.key_prefix, shard), count=1)
+            if found:
+                oldest = min(oldest, int(found[0][0].partition(b"-")[0]))
         return oldest
 
     def verdict(self) -> Verdict:
