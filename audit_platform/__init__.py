@@ -91,6 +91,7 @@ client/                     the producer SDK; imports neither Polars nor Dagster
   policy_file.py            form of a policies file, checked
   policies.py               follows the file, decides calls, counts what is not logged
   snapshot.py               arguments to the bytes of one event: checked, redacted, fixed
+  moments.py                how ids and times of one millisecond begin
   payload.py                JSON as the ingest job accepts it, or why not (pure)
   draft.py                  an event being put together
   buffer.py                 bounded memory: numbers, keeps until it is elsewhere, counts drops

@@ -42,7 +42,7 @@ def _measure_enqueue(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one tabl
 
 
 def _measure_peers(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
-    return peers.measure(events=5_000 if is_quick else 100_000)
+    return peers.measure(events=5_000 if is_quick else 300_000)
 
 
 def _measure_memory(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions

@@ -231,7 +231,7 @@ def _figure(name: str, rate: float, events: int, note: str, unit: str = "rows/s"
 def main() -> None:
     """Measure, print, keep."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--events", type=int, default=100_000)
+    options.add_argument("--events", type=int, default=300_000)
     options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(events=given.events)

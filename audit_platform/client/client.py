@@ -167,7 +167,7 @@ class AuditClient:
             durability = Durability.STANDARD
         if type(durability) is Durability:
             shard = self._shard_of_call(core, arguments, scope)
-            if shard is None or time.monotonic() < core.own_work_until_s:
+            if shard is None or (core.own_work_until_s and core.is_flooded()):
                 return False
             if core.buffer.frozen_count(shard) >= MAX_WAITING_CALLS:
                 core.own_work_until_s = time.monotonic() + OWN_WORK_S

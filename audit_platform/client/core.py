@@ -121,7 +121,7 @@ class ClientCore:
         self.is_started = False
         """Whether the sending thread runs; a plain attribute for the fast path of `log()`."""
         self.own_work_until_s = 0.0
-        """Until then, monotonic, the threads that log make their events themselves."""
+        """Until then, monotonic, the threads that log make their events themselves; 0: no flood."""
         self.rejected: Counter[str] = Counter()
         self.reject_lock = Lock()
 
@@ -130,6 +130,13 @@ class ClientCore:
         self.disk.open()
         self.sender.ensure_started()
         self.is_started = self.sender.is_started
+
+    def is_flooded(self) -> bool:
+        """Whether the threads that log still make their events themselves."""
+        if time.monotonic() < self.own_work_until_s:
+            return True
+        self.own_work_until_s = 0.0
+        return False
 
     def put_durable(self, shard: int, payload: bytes) -> None:
         """Take one event; returns when it is on disk.

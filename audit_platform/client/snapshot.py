@@ -9,11 +9,11 @@ changes nothing; `events/event.to_wire` gives equal JSON for the same event.
 import json
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Final, NamedTuple, cast
 
 from audit_platform.client import fields
 from audit_platform.client.draft import SETTERS, Draft
+from audit_platform.client.moments import Moments
 from audit_platform.client.payload import field_json, to_payload
 from audit_platform.client.policies import PolicyBook
 from audit_platform.client.scope import INHERITED_FIELDS, Scope
@@ -29,7 +29,8 @@ from audit_platform.privacy.redact_fields import FieldRedaction
 _NO_REDACTION: Final = frozenset({"tenant_id"})
 """A tenant decides who may read: replacing a part of it would move the event."""
 
-_TO_THE_SECOND: Final = len("2026-11-23T12:34:56")
+_PLAIN_JSON: Final = frozenset(JSON_FIELDS) - {"context"}
+"""JSON fields that nothing is merged with."""
 
 _NEVER_EMPTY: Final = frozenset({"action", "source", "tenant_id"})
 """An empty text in any other field counts as not given: forms and headers are often empty."""
@@ -67,7 +68,7 @@ class Snapshots:
             max_event_bytes: Largest event in wire form.
         """
         self._redactor, self._tail74, self._max_event_bytes = redactor, tail74, max_event_bytes
-        self._millisecond = (-1, "", "")
+        self._moments = Moments()
         self._base: dict[str, object] = {
             "id": "",
             "timestamp": "",
@@ -127,12 +128,17 @@ class Snapshots:
             _set_defaults(draft, decision)
         self._set_text(draft, "action", action)
         for name, value in arguments.items():
-            if value is None:
-                continue
-            if type(value) is str and 0 < len(value) < SHORTEST_SECRET and name in TEXT_LIMITS:
-                # The frequent case in line: shorter than any limit and than any secret.
+            # The frequent cases in line: a text shorter than any limit and than any secret, and a
+            # plain mapping.
+            kind = type(value)
+            is_plain = False
+            if kind is str:
+                is_plain = 0 < len(cast("str", value)) < SHORTEST_SECRET and name in TEXT_LIMITS
+            elif kind is dict and name in _PLAIN_JSON:
+                is_plain = self._redactor.is_clean(value, field=name)
+            if is_plain:
                 record[name] = value
-            else:
+            elif value is not None:
                 self._set(draft, name, value)
         self._identify(draft, now_us)
         redaction = None if decision is None else decision.redaction
@@ -220,7 +226,7 @@ class Snapshots:
             if draft.event_id is not None:
                 timestamp_us = identity.uuid7_ms(draft.event_id) * 1000
         try:
-            _, id_begin, text_begin = self._time_parts(timestamp_us)
+            id_begin, text_begin = self._moments.parts(timestamp_us)
             if draft.event_id is not None:
                 _check_id_time(draft.event_id, timestamp_us)
                 record["id"] = draft.event_id
@@ -241,17 +247,6 @@ class Snapshots:
         if draft.external_id is not None:
             own = cast("Mapping[str, object]", draft.context or {})
             draft.context = self._clean("context", {**own, "external_id": draft.external_id})
-
-    def _time_parts(self, timestamp_us: int) -> tuple[int, str, str]:
-        """Millisecond of a time, and how its id and its text begin: under load many share them."""
-        known = self._millisecond
-        timestamp_ms = timestamp_us // 1_000
-        if known[0] != timestamp_ms:
-            second, millisecond = divmod(timestamp_ms, 1_000)
-            moment = datetime.fromtimestamp(second, UTC).isoformat()[:_TO_THE_SECOND]
-            known = (timestamp_ms, identity.time_part(timestamp_ms), f"{moment}.{millisecond:03d}")
-            self._millisecond = known
-        return known
 
 
 def _set_defaults(draft: Draft, decision: Decision) -> None:

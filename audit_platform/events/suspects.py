@@ -21,6 +21,7 @@ from audit_platform.events.stream_entry import StreamEntry
 MOST_DELIVERIES: Final = 5
 LONGEST_PATIENCE_S: Final = 60.0
 _FIRST_GROUP: Final = 4_096
+_TRIES_IN_COMPANY: Final = 4
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,18 +29,21 @@ _LOG = logging.getLogger(__name__)
 def patience_s(deliveries: int) -> float:
     """Time after which reading pauses for an entry, though the stream is never quiet.
 
-    Doubled by each delivery: the first suspicion is nearly always a series of restarts, while a
-    pause for an entry that kills the process costs a restart each time.
+    A second as long as it is tried in company, since a series of restarts makes every entry a
+    suspect; doubled with each try alone, since an entry that kills the process costs a restart.
     """
-    return min(LONGEST_PATIENCE_S, 2.0 ** (deliveries - MOST_DELIVERIES - 1))
+    alone = max(0, _tries(deliveries) - _TRIES_IN_COMPANY)
+    return min(LONGEST_PATIENCE_S, 2.0**alone)
 
 
 def group_size(deliveries: int) -> int:
-    """Entries tried together: all at first, one from the tenth delivery.
+    """Entries tried together: 4,096, then 512, 64, 8, and at last one."""
+    return max(1, _FIRST_GROUP >> 3 * _tries(deliveries))
 
-    A try that dies counts two deliveries, its own and the reading before: 4,096, 64, 1.
-    """
-    return max(1, _FIRST_GROUP >> 3 * (deliveries - MOST_DELIVERIES - 1))
+
+def _tries(deliveries: int) -> int:
+    """Tries that died: each counts two deliveries, its own and the reading before."""
+    return (deliveries - MOST_DELIVERIES - 1) // 2
 
 
 class Suspects:

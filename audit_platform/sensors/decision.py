@@ -22,8 +22,8 @@ keeps this status."""
 PENDING_BOUND_S: Final = 120.0
 """Twice the start time-out of run monitoring: a run that waits longer blocks nothing."""
 MAX_YOUNG_RUNS: Final = 2
-"""Runs younger than `PENDING_BOUND_S` without a lease, at most: on a machine so slow that no start
-ends within its bound, more of them would make it slower still."""
+"""Runs younger than `PENDING_BOUND_S` that wait for their first lease, at most: on a machine so
+slow that no start ends within its bound, more of them would make it slower still."""
 FREE_FAILURES: Final = 3
 """Runs that may fail in a row before relaunching slows down: kills are repaired at once."""
 BACK_OFF_STEP_S: Final = 10.0
@@ -89,9 +89,10 @@ class ShardState:
         waiting: Entries in the stream: they are deleted after the commit, so any is work.
         oldest_s: Age of the oldest entry; None if there is none.
         runs: Unfinished runs of the shard.
-        failures: Newest finished runs that failed in a row.
+        failures: Newest finished runs that failed in a row, at the entry that is the oldest now.
         failed_at: End of the newest of them.
         ended_s: Time since the newest finished run ended; None if there is none.
+        owner_since: When the run began that took the lease last, dead or alive; None if unknown.
     """
 
     shard: int
@@ -102,6 +103,7 @@ class ShardState:
     failures: int = 0
     failed_at: datetime | None = None
     ended_s: float | None = None
+    owner_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +229,14 @@ def _blocking_run(shard: ShardState, now: datetime) -> RunInFlight | None:
     """Find a run that may still take the lease; the owner of a dead lease will not."""
     runs = [run for run in shard.runs if run.run_id != shard.lease.run_id]
     within = next((run for run in runs if run.age_s(now) <= _BOUNDS_S[run.stage]), None)
-    young = [run for run in runs if run.age_s(now) <= PENDING_BOUND_S]
+    # What began before the last owner had its turn: killed with its code server, it stays STARTED
+    # for minutes, and two such would keep the shard waiting as long.
+    young = [
+        run
+        for run in runs
+        if run.age_s(now) <= PENDING_BOUND_S
+        and (shard.owner_since is None or run.since > shard.owner_since)
+    ]
     return within or (young[0] if len(young) >= MAX_YOUNG_RUNS else None)
 
 

@@ -95,10 +95,10 @@ def in_flight(records: Iterable[dg.RunRecord]) -> tuple[RunInFlight, ...]:
 def _shard_state(
     backlog: ShardBacklog, lease: LeaseState, records: Sequence[dg.RunRecord], now: datetime
 ) -> ShardState:
-    failures, failed_at = _failures_in_a_row(records)
-    oldest_s = None
+    oldest_s, failures, failed_at = None, 0, None
     if backlog.oldest_ms is not None:
         oldest_s = max(0.0, now.timestamp() - backlog.oldest_ms / 1_000)
+        failures, failed_at = _failures_at(records, backlog.oldest_ms)
     return ShardState(
         shard=backlog.shard,
         waiting=backlog.length,
@@ -108,7 +108,13 @@ def _shard_state(
         failures=failures,
         failed_at=failed_at,
         ended_s=_seconds_since_end(records, now),
+        owner_since=_owner_since(lease, records),
     )
+
+
+def _owner_since(lease: LeaseState, records: Sequence[dg.RunRecord]) -> datetime | None:
+    owners = (one for one in records if one.dagster_run.run_id == lease.run_id)
+    return next(map(_since, owners), None)
 
 
 def _seconds_since_end(records: Sequence[dg.RunRecord], now: datetime) -> float | None:
@@ -124,14 +130,20 @@ def _lease_state(instance: dg.DagsterInstance, row: LeaseRow) -> LeaseState:
     return LeaseState(run_id=row.run_id, is_unexpired=True, is_owner_finished=is_finished)
 
 
-def _failures_in_a_row(records: Sequence[dg.RunRecord]) -> tuple[int, datetime | None]:
-    """Count failures among the newest finished runs, and tell when the newest of them ended."""
+def _failures_at(records: Sequence[dg.RunRecord], oldest_ms: int) -> tuple[int, datetime | None]:
+    """Count the newest finished runs that failed at the oldest entry, queued at `oldest_ms`.
+
+    Also tells when the newest of them ended. A run that began before this entry was queued has
+    stored what was there then: it worked, and was killed. Counted as a failure it would delay the
+    next run (docs/decisions/0008-proof-of-death.md).
+    """
     failures, failed_at = 0, None
     for record in records:
         status = record.dagster_run.status
         if status in STAGES:
             continue
-        if status is not dg.DagsterRunStatus.FAILURE:
+        began = _moment(record.start_time) or record.create_timestamp
+        if status is not dg.DagsterRunStatus.FAILURE or began.timestamp() * 1_000 < oldest_ms:
             break
         failures += 1
         failed_at = failed_at or _moment(record.end_time) or record.update_timestamp

@@ -7,6 +7,7 @@ out, in the memory of the child process only, and asserts the damage; the run wi
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
@@ -15,6 +16,7 @@ from threading import Event
 
 import psutil
 import pytest
+import redis
 
 from tests.chaos.harness.extent import amount, start_number
 from tests.chaos.harness.fast_stack import drain, producer
@@ -108,10 +110,15 @@ def test_commits_that_do_not_wait_for_the_disk_lose(
 
 
 def judged_so_far(services: Services, load: StreamLoad) -> Verdict:
-    """Judge what was accepted until now, as soon as something later is stored."""
-    known = list(load.accepted)
+    """Judge what was accepted until now, as soon as nothing of it waits any more.
+
+    Batches are stored beside each other: that something later is stored is not enough.
+    """
+    known, now_ms = list(load.accepted), time.time_ns() // 1_000_000
     later = "select count(*) from audit.event where id > %s::uuid"
     wait_until(lambda: services.ask(later, known[-1]) != [(0,)], deadline_s=60)
+    with redis.Redis.from_url(services.site.redis_url) as client:
+        wait_until(lambda: services.site.oldest_waiting_ms(client) > now_ms, deadline_s=60)
     return judge(load.history(known), services.stored())
 
 

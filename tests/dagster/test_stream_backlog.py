@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import dagster as dg
 import pytest
@@ -207,14 +208,28 @@ def test_failing_runs_slow_relaunching_down(
     location: dg.Definitions, instance: dg.DagsterInstance, append: Callable[[int], None]
 ) -> None:
     append(0)
-    for _ in range(5):
-        run_id = make_run(instance, Status.STARTED, since=ago(2))
-        report(instance, run_id, DagsterEventType.PIPELINE_FAILURE)
+    fail_runs(instance, 5, since=ago(0))
 
     found = tick(location, "stream_backlog", instance)
 
     assert not found.run_requests
     assert "the last 5 drains failed" in (found.skip_message or "")
+
+
+def test_runs_that_worked_and_were_killed_delay_nothing(
+    location: dg.Definitions, instance: dg.DagsterInstance, append: Callable[[int], None]
+) -> None:
+    """The oldest entry is younger than they: what was there before, they have stored."""
+    fail_runs(instance, 5, since=ago(2))
+    append(0)
+
+    assert requested(tick(location, "stream_backlog", instance))
+
+
+def fail_runs(instance: dg.DagsterInstance, count: int, *, since: datetime) -> None:
+    for _ in range(count):
+        run_id = make_run(instance, Status.STARTED, since=since)
+        report(instance, run_id, DagsterEventType.PIPELINE_FAILURE)
 
 
 def test_silent_redis_is_a_sentence_and_no_failed_tick(

@@ -28,6 +28,8 @@ from urllib.parse import urlsplit
 _CHUNK: Final = 16_384
 # Longer than any pattern here; a pattern that two reads share is found with it.
 _TAIL: Final = 64
+_LAST_TURNS: Final = 3
+_LAST_TURN_S: Final = 0.01
 # Small, so that a thin line is felt by who writes into it.
 _QUEUE: Final = 16
 _KEPT: Final = 65_536
@@ -221,10 +223,15 @@ class FaultProxy:
 
     async def _stop(self) -> None:
         await self._close_port()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # A connection accepted a moment ago becomes a task only now, and a transport that was
+        # aborted closes its socket in a later turn of the loop.
+        for _ in range(_LAST_TURNS):
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), _LAST_TURN_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.counters.accepted += 1

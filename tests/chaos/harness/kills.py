@@ -138,8 +138,8 @@ def _end_redis(number: Signals) -> Act:
 def _end_postgres(number: Signals) -> Act:
     def act(stack: FastStack) -> Hit:
         server = stack.services.postgres.server.process
-        stack.services.postgres.end(number)
-        is_ended = server is not None and server.returncode is not None
+        is_ended = stack.services.postgres.end(number)
+        is_ended = is_ended and server is not None and server.returncode is not None
         stack.services.postgres.start()
         return Hit(is_proved=is_ended, kills=int(number is SIGKILL and is_ended))
 

@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
-from typing import Any, Final
+from typing import Final
 
 import redis
 
-from audit_platform.events.redis_edge import stream_key
 from tests.chaos.harness.site import Site
 
 LOOK_S: Final = 0.05
@@ -90,16 +89,11 @@ class Recoveries:
                     fault.recovery_s = now_s - fault.began_s
 
     def _oldest_entry_ms(self) -> int | None:
-        """Time of the oldest entry of any stream; now when all are empty, None without Redis."""
-        oldest = _now_ms()
+        """As `Site.oldest_waiting_ms`; None without Redis."""
         try:
-            for shard in range(self._site.shards):
-                found: Any = self._client.xrange(stream_key(self._site.key_prefix, shard), count=1)
-                if found:
-                    oldest = min(oldest, int(found[0][0].partition(b"-")[0]))
+            return self._site.oldest_waiting_ms(self._client)
         except (redis.RedisError, OSError):
             return None
-        return oldest
 
 
 def _now_ms() -> int:

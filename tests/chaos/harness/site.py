@@ -11,7 +11,9 @@ from threading import Event
 from typing import Any
 
 import psycopg
+import redis
 
+from audit_platform.events.redis_edge import stream_key
 from tests.chaos.harness.history import read_history
 from tests.chaos.harness.oracle import Verdict, judge
 from tests.chaos.harness.stored import Stored, read_stored, waiting
@@ -46,6 +48,22 @@ class Site:
     def waiting(self) -> tuple[int, int]:
         """Pending entries and length of the streams."""
         return waiting(self.redis_url, key_prefix=self.key_prefix, shards=self.shards)
+
+    def oldest_waiting_ms(self, client: redis.Redis) -> int:
+        """Time of the oldest entry of any stream, milliseconds since 1970; now when all are empty.
+
+        Args:
+            client: Of the caller, who may look many times a second.
+
+        Raises:
+            redis.RedisError: No answer.
+        """
+        oldest = time.time_ns() // 1_000_000
+        for shard in range(self.shards):
+            found: Any = client.xrange(stream_key(self.key_prefix, shard), count=1)
+            if found:
+                oldest = min(oldest, int(found[0][0].partition(b"-")[0]))
+        return oldest
 
     def verdict(self) -> Verdict:
         """Judge the histories against what is stored now."""

@@ -132,6 +132,17 @@ def test_starts_that_take_too_long_are_tried_once_more_but_not_for_ever() -> Non
     assert isinstance(decide(state(with_runs(shard(waiting=1), late, later))), Skip)
 
 
+def test_runs_from_before_the_last_owner_are_no_starts() -> None:
+    """Killed with their platform one after the other: they kept the shard waiting for a minute."""
+    dead = LeaseState(run_id="owner", is_unexpired=False)
+    killed = (run(RunStage.STARTED, 60), run(RunStage.STARTED, 90, run_id=OTHER))
+    one = with_runs(shard(waiting=1, lease=dead), *killed)
+
+    owner_since = NOW - timedelta(seconds=30)
+    assert isinstance(decide(state(replace(one, owner_since=owner_since))), Launch)
+    assert isinstance(decide(state(one)), Skip)
+
+
 def test_lost_run_does_not_hide_a_young_one() -> None:
     both = with_runs(
         shard(waiting=1), run(RunStage.STARTED, 900), run(RunStage.PENDING, 1, run_id=OTHER)
