@@ -157,7 +157,7 @@ class InvalidPolicy(AuditPlatformError):
 
 
 class ApprovalRefused(AuditPlatformError):
-    """An act needs the word of a second person. Another one approves the request, as it was made."""
+    """An act needs the word of a second person. Another one approves the request as it is."""
 
 
 class UnreadableFile(AuditPlatformError):
@@ -245,11 +245,11 @@ class ArchiveMissing(ArchiveError):
 
 
 class ArchiveDamaged(ArchiveError):
-    """An archived file is not what was written. Replace it by the second copy, then verify again."""
+    """An archived file is not what was written. Replace it by the second copy and verify again."""
 
 
 class ArchiveMismatch(ArchiveError):
-    """The rows of a partition are not those of its seal. Find out who changed it before it goes on."""
+    """The rows of a partition are not those of its seal. Find out who changed it, then go on."""
 
 
 class DatabaseError(AuditPlatformError):
