@@ -13,7 +13,8 @@ is due again at once.
     sealed          no cold indexes yet               INDEX
     sealed          at once                           EXPORT   exported
     exported        at once                           VERIFY   verified
-    verified        hot_for since its end             DETACH   detach_started, detached
+    verified        hot_for since its end, or since   DETACH   detach_started, detached
+                    it was attached again
     detach_started  at once: readers left already     DETACH   detached
     detached        grace since the detach            DROP     dropped
     dropped         never                             –
@@ -124,6 +125,11 @@ class PartitionFacts(Protocol):
         """When reads moved to the archive."""
         ...
 
+    @property
+    def returned_at(self) -> datetime | None:
+        """When it was attached again after a detach; None if it was not."""
+        ...
+
 
 def next_step(row: PartitionFacts, rules: LifecycleRules, now: datetime) -> Step | None:
     """Say which step is due.
@@ -163,7 +169,9 @@ def due_at(row: PartitionFacts, rules: LifecycleRules) -> datetime | None:
         case State.OPEN:
             return row.hi + rules.seal_after
         case State.VERIFIED:
-            return row.hi + rules.hot_for
+            # Whoever brought an old day back wants to read it: it is hot again for as long as a
+            # new one, not until the next night.
+            return max(row.hi, row.returned_at or row.hi) + rules.hot_for
         case State.DETACHED:
             # The table demands `detached_at` of this state; without it, never rather than now.
             return None if row.detached_at is None else row.detached_at + rules.grace

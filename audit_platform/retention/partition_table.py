@@ -87,6 +87,11 @@ class PartitionRow:
     restored_at: datetime | None = None
     restored_as: str | None = None
 
+    @property
+    def returned_at(self) -> datetime | None:
+        """When it was attached again; a table beside the archive does not count."""
+        return self.restored_at if self.restored_as == self.name else None
+
     def class_of(self, source: str, action: str) -> str:
         """Retention class that the seal gave to events of this source and action.
 

@@ -156,7 +156,13 @@ where
 -- name: mark_detached
 -- description: Step 5, second half: the catalog no longer knows it as a partition
 update audit.partition as p
-set state = 'detached', detached_at = %(now)s, last_error = null
+set
+  state = 'detached',
+  detached_at = %(now)s,
+  last_error = null,
+  -- A day that was attached again has left again; a table beside the archive is still there.
+  restored_as = nullif(p.restored_as, p.name),
+  restored_at = case when p.restored_as <> p.name then p.restored_at end
 where
   p.name = %(name)s
   and p.state = 'detach_started'

@@ -1,5 +1,6 @@
 """Archived days attached again: sealed, found by searches, without a scan or a gap."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -24,15 +25,15 @@ from tests.integration.retention.archived import (
     archived_life,
     differences,
     fresh,
-    live_until,
     one_value,
     tables_like,
 )
-from tests.integration.retention.lives import Life, count_hot, reading, visible_ids
+from tests.integration.retention.lives import RULES, Life, count_hot, live, reading, visible_ids
 
 pytestmark = pytest.mark.integration
 
 ROWS = 306
+SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture(params=[State.DETACHED, State.DROPPED])
@@ -132,13 +133,32 @@ def test_life_goes_on_after_an_attached_day(
 ) -> None:
     before = visible_ids(database, life)
     attach(maint, life)
+    returned = life.dropping
 
-    live_until(maint, life, State.DROPPED)
+    assert live(maint, life, now=returned + RULES.hot_for - SECOND) == []
+    live(maint, life, now=returned + RULES.hot_for)
 
+    row = fresh(maint, life)
+    assert (row.state, row.restored_as, row.restored_at) == (State.DETACHED, None, None)
+    live(maint, life, now=returned + RULES.hot_for + RULES.grace)
     assert fresh(maint, life).state is State.DROPPED
     assert visible_ids(database, life) == before
     attach(maint, life)
     assert visible_ids(database, life) == before
+
+
+def test_table_beside_the_archive_is_still_noted_after_a_detach(
+    database: Database, maint: Connection, tmp_path: Path
+) -> None:
+    life = archived_life(database, maint, tmp_path, State.VERIFIED)
+    store = open_store(life.archive.as_uri())
+    restore_day(maint, fresh(maint, life), store, attach=False, now=life.sealing)
+
+    live(maint, life, now=life.detaching)
+
+    row = fresh(maint, life)
+    assert (row.state, row.restored_at) == (State.DETACHED, life.sealing)
+    assert tables_like(database, "restored%") == [row.restored_as]
 
 
 def test_reader_of_before_and_reader_of_after_both_see_the_day(

@@ -32,6 +32,7 @@ class Facts:
     root: bytes | None = None
     indexed_at: datetime | None = None
     detached_at: datetime | None = None
+    returned_at: datetime | None = None
 
 
 SEALED = Facts(state=State.SEALED, root=b"root")
@@ -47,6 +48,16 @@ DETACHED = Facts(state=State.DETACHED, root=b"root", detached_at=HI + timedelta(
         (replace(SEALED, indexed_at=HI), Step.EXPORT, HI),
         (replace(SEALED, state=State.EXPORTED), Step.VERIFY, HI),
         (replace(SEALED, state=State.VERIFIED), Step.DETACH, HI + RULES.hot_for),
+        (
+            replace(SEALED, state=State.VERIFIED, returned_at=HI + LATER),
+            Step.DETACH,
+            HI + LATER + RULES.hot_for,
+        ),
+        (
+            replace(SEALED, state=State.VERIFIED, returned_at=HI - LATER),
+            Step.DETACH,
+            HI + RULES.hot_for,
+        ),
         (replace(SEALED, state=State.DETACH_STARTED), Step.DETACH, HI),
         (DETACHED, Step.DROP, HI + timedelta(days=31) + RULES.grace),
     ],
