@@ -336,7 +336,9 @@ class Settings(ClientSettings):
     future_tolerance_s: int = Field(
         300, ge=0, le=86_400, description="how far ahead a timestamp may lie"
     )
-    search_timeout_s: float = Field(10, ge=0.1, le=600, description="longest search in PostgreSQL")
+    search_timeout_s: float = Field(
+        10, ge=0.1, le=600, description="longest search, PostgreSQL and archive together"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="least level logged"
     )

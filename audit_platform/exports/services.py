@@ -99,7 +99,8 @@ def opened_pages(settings: Settings, *, tenant: str | None, now: datetime) -> It
     places = [settings.archive_place()]
     if settings.archive_copy_url is not None:
         places.append(settings.archive_copy_url)
-    with Everywhere.opened(searcher, Archive(places)) as everywhere:
+    # A page of rare events may have to read months of the archive.
+    with Everywhere.opened(searcher, Archive(places), is_patient=True) as everywhere:
         yield lambda query: everywhere.search(query, now=now)
 
 

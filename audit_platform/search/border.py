@@ -4,9 +4,10 @@ Here: the transaction every reader of events runs in, and the list of partitions
 Not here: the searches (`search/hot.py`, `search/cold.py`), the states
 (`retention/partition_states.py`).
 Guarantee: inside `locked_snapshot` the list of partitions, the partitions that PostgreSQL scans and
-the late rows agree: a day is in one place, never in none. Held by four statements in this order:
+the late rows agree: a day is in one place, never in none. Held by five statements in this order:
 
     begin isolation level repeatable read read only
+    set local statement_timeout           takes no snapshot, and bounds the wait for the lock too
     lock table … in access share mode     before the first SELECT, so before the snapshot: a detach
                                           that began earlier is waited for, a later one waits for us
     select … from audit.partition         the border
@@ -32,6 +33,7 @@ from audit_platform.archive.manifest import FileEntry
 from audit_platform.db.pool import Connection, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.retention.partition_states import HOT_STATES
+from audit_platform.search.time_limit import TimeLimit
 
 TENANT_VIEW: Final = "event_read"
 OPERATOR_VIEW: Final = "event_all"
@@ -40,6 +42,10 @@ _LOCK: Final[Mapping[str, LiteralString]] = {
     # The reader has no right on the table; a lock on the view takes the tables below it.
     TENANT_VIEW: "lock table audit.event_read in access share mode",
     OPERATOR_VIEW: "lock table only audit.event in access share mode",
+}
+_FILES: Final[Mapping[str, str]] = {
+    TENANT_VIEW: "list_archive_files_of_tenant",
+    OPERATOR_VIEW: "list_archive_files",
 }
 _BEGIN: Final = "begin isolation level repeatable read read only"
 
@@ -81,7 +87,7 @@ class ArchivedPartition:
 
 @contextmanager
 def locked_snapshot(
-    connection: Connection, *, view: str, tenant_id: str | None, timeout_s: float
+    connection: Connection, *, view: str, tenant_id: str | None, limit: TimeLimit
 ) -> Iterator[None]:
     """A read-only transaction whose snapshot agrees with the partitions it sees.
 
@@ -89,7 +95,7 @@ def locked_snapshot(
         connection: Outside a transaction, with the rights that `view` needs.
         view: `TENANT_VIEW` or `OPERATOR_VIEW`.
         tenant_id: Whose events the view of readers shows; None: nobody's.
-        timeout_s: Longest time of one statement.
+        limit: Of the search.
 
     Raises:
         DatabaseError: A statement failed; PostgreSQL's errors inside the block are translated.
@@ -98,14 +104,25 @@ def locked_snapshot(
     with translated():
         connection.execute(_BEGIN)
         try:
+            bound_statements(connection, limit.left_s)
             connection.execute(_LOCK[view])
             connection.execute(queries["set_tenant"], {"tenant_id": tenant_id or ""})
-            milliseconds = str(max(int(timeout_s * 1000), 1))
-            connection.execute(queries["set_search_timeout"], {"timeout_ms": milliseconds})
             yield
         finally:
             if not connection.closed and not connection.broken:
                 connection.execute("rollback")
+
+
+def bound_statements(connection: Connection, longest_s: float) -> None:
+    """Bound the time of each statement from now on, to the end of the transaction.
+
+    Args:
+        connection: Inside a transaction.
+        longest_s: At least a millisecond is given: 0 would mean no bound.
+    """
+    milliseconds = max(int(longest_s * 1000), 1)
+    # SET takes no parameters, and set_config would take a snapshot before the lock.
+    connection.execute(f"set local statement_timeout = {milliseconds:d}".encode())
 
 
 def read_border(connection: Connection, *, since: datetime, until: datetime) -> Border:
@@ -125,17 +142,20 @@ def read_border(connection: Connection, *, since: datetime, until: datetime) -> 
     return Border(hot=tuple(places[True]), archived=tuple(places[False]))
 
 
-def read_archived(connection: Connection, spans: Sequence[Span]) -> tuple[ArchivedPartition, ...]:
+def read_archived(
+    connection: Connection, spans: Sequence[Span], *, view: str
+) -> tuple[ArchivedPartition, ...]:
     """Read the files of archived partitions, in the order given.
 
     Args:
         connection: Inside the same `locked_snapshot` as the border.
         spans: From the border.
+        view: As of the snapshot: a reader is not told of files of other tenants.
 
     Raises:
         ArchiveDamaged: An entry has not the form that the export writes.
     """
     names = [span.name for span in spans]
-    rows = connection.execute(load_queries("search")["list_archive_files"], {"names": names})
+    rows = connection.execute(load_queries("search")[_FILES[view]], {"names": names})
     files = {name: tuple(map(FileEntry.from_json, entries)) for name, entries in rows}
     return tuple(ArchivedPartition(span=span, files=files[span.name]) for span in spans)

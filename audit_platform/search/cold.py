@@ -36,6 +36,7 @@ from audit_platform.search.cold_filter import cold_filter, is_before
 from audit_platform.search.cold_scan import scan
 from audit_platform.search.hot import ArchiveUse, EventRow
 from audit_platform.search.query import EventQuery, Position
+from audit_platform.search.time_limit import NO_LIMIT, TimeLimit
 
 MAX_MANIFESTS: Final = 64
 """Filters kept in memory: of two months; usually 100 KiB each, 12 MiB in the worst case."""
@@ -119,6 +120,7 @@ class Archive:
         since: datetime,
         until: datetime,
         wanted: int,
+        limit: TimeLimit = NO_LIMIT,
     ) -> tuple[list[EventRow], ArchiveUse]:
         """Find the newest matching rows of one archived partition.
 
@@ -128,12 +130,14 @@ class Archive:
             since: Aware, inclusive.
             until: Aware, inclusive.
             wanted: Rows at most.
+            limit: Of the search.
 
         Returns:
             Rows as `search/hot.py` gives them, newest first, each event once; and what was read
             now: nothing where the pages before read ahead.
 
         Raises:
+            InvalidQuery: The time of the search is over.
             ArchiveMissing: A file is in no store: it expired or was replaced since the snapshot,
                 or it is lost.
             ArchiveDamaged: No store has a good copy.
@@ -145,7 +149,7 @@ class Archive:
             if rows is not None:
                 return events_of(rows), ArchiveUse()
             ahead = max(wanted, _ahead(known.rows))
-        found, use = self._scan(partition, query, since=since, until=until, wanted=ahead)
+        found, use = self._scan(partition, query, since, until, wanted=ahead, limit=limit)
         self._stretch = _Stretch(
             partition=partition,
             filters=_filters_of(query),
@@ -161,11 +165,13 @@ class Archive:
         self,
         partition: ArchivedPartition,
         query: EventQuery,
-        *,
         since: datetime,
         until: datetime,
+        *,
         wanted: int,
+        limit: TimeLimit,
     ) -> tuple[pl.DataFrame, ArchiveUse]:
+        limit.check(f"before the archive of {since:%Y-%m-%d}")
         # From the beginning of its deletion nobody reads a file.
         kept = [entry for entry in partition.files if entry.expiring_at is None]
         kept = [entry for entry in kept if entry.expired_at is None]
@@ -173,7 +179,7 @@ class Archive:
         conditions = cold_filter(query, since=since, until=until)
         with ExitStack() as stack:
             files = [stack.enter_context(ColdFile(self.stores, entry)) for entry in chosen]
-            found = scan(files, conditions, wanted=wanted)
+            found = scan(files, conditions, wanted=wanted, limit=limit)
             groups = sum(file.group_count for file in files)
         use = ArchiveUse(
             opened=len(chosen),
@@ -201,9 +207,12 @@ class Archive:
             and entry.max_timestamp >= since
             and (query.tenant_id is None or entry.tenant in {None, query.tenant_id})
         ]
-        # A manifest costs as much as a file: it is read for what only its filters know. Whether a
-        # file holds a tenant, its statistics say as well.
-        if not chosen or query.tenant_id is None or not (query.entity_type or query.user_id):
+        # A manifest costs as much as the end of a file: it is read where its filters may know more
+        # than the entries do.
+        if query.tenant_id is None:
+            return chosen
+        asks_more = query.entity_type is not None or query.user_id is not None
+        if not asks_more and all(entry.tenant == query.tenant_id for entry in chosen):
             return chosen
         filters = self._filters_of(partition)
         return [entry for entry in chosen if _may_hold(filters.get(entry.sha256), query)]
@@ -258,6 +267,8 @@ def _may_hold(filters: FileFilters | None, query: EventQuery) -> bool:
     if filters is None:
         return True
     tenant = str(query.tenant_id)
+    if not filters.tenants.might_contain(tenant):
+        return False
     if query.user_id is not None and not filters.users.might_contain(tenant, query.user_id):
         return False
     if query.entity_type is None:

@@ -20,6 +20,7 @@ from audit_platform.archive.columns import COLUMNS
 from audit_platform.events.event import timestamp_us
 from audit_platform.search.cold_file import ColdFile
 from audit_platform.search.cold_filter import KEY, ColdFilter
+from audit_platform.search.time_limit import TimeLimit
 
 _ROW: Final = "row"
 _FILE: Final = "file"
@@ -46,15 +47,19 @@ class _Group(NamedTuple):
     number: int
 
 
-def scan(files: Sequence[ColdFile], conditions: ColdFilter, *, wanted: int) -> Scan:
+def scan(
+    files: Sequence[ColdFile], conditions: ColdFilter, *, wanted: int, limit: TimeLimit
+) -> Scan:
     """Find the newest matches.
 
     Args:
         files: Open, of one partition.
         conditions: What must hold.
         wanted: Rows at most, at least one.
+        limit: Of the search.
 
     Raises:
+        InvalidQuery: The time of the search is over.
         ArchiveError: A file has no copy that can be decoded.
     """
     best: pl.DataFrame | None = None
@@ -64,6 +69,7 @@ def scan(files: Sequence[ColdFile], conditions: ColdFilter, *, wanted: int) -> S
         # Ordered by their newest row: what follows is older still.
         if group.newest_us < oldest_us:
             break
+        limit.check(f"in the archive of {conditions.since:%Y-%m-%d}")
         found = _matches(files[group.file], group, conditions, oldest_us, wanted)
         best = found if best is None else _sorted(pl.concat([best, found])).head(wanted)
         groups_read += 1

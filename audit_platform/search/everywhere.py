@@ -13,7 +13,8 @@ snapshot. Files are read after it, so that no detach waits for them. A file that
 more expired or was replaced by a new generation meanwhile; a second snapshot knows which.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -33,6 +34,7 @@ from audit_platform.search.hot import (
     range_of,
 )
 from audit_platform.search.query import EventQuery
+from audit_platform.search.time_limit import TimeLimit
 
 _SNAPSHOTS: Final = 3
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -41,28 +43,43 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class Everywhere:
     """Searches of one searcher over everything that is stored."""
 
-    def __init__(self, searcher: Searcher, connection: Connection, archive: Archive) -> None:
+    def __init__(
+        self,
+        searcher: Searcher,
+        connection: Connection,
+        archive: Archive,
+        *,
+        is_patient: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Search with an open connection.
 
         Args:
             searcher: Who asks.
             connection: From `searcher.connected`; outside a transaction whenever a search begins.
             archive: Where archived files lie.
+            is_patient: The searcher's time is one of each statement, and the archive may take as
+                long as it takes; else it is the time of the whole search.
+            clock: Monotonic seconds.
         """
         self._searcher = searcher
         self._connection = connection
         self._archive = archive
+        self._is_patient = is_patient
+        self._clock = clock
 
     @classmethod
     @contextmanager
-    def opened(cls, searcher: Searcher, archive: Archive) -> Iterator["Everywhere"]:
-        """Connect for one block of searches.
+    def opened(
+        cls, searcher: Searcher, archive: Archive, *, is_patient: bool = False
+    ) -> Iterator["Everywhere"]:
+        """Connect for one block of searches; arguments as of the class.
 
         Raises:
             DatabaseUnavailable: The server does not answer.
         """
         with searcher.connected() as connection:
-            yield cls(searcher, connection, archive)
+            yield cls(searcher, connection, archive, is_patient=is_patient)
 
     def search(self, query: EventQuery, *, now: datetime) -> Page:
         """Find one page; a change of data between two pages moves no event into both.
@@ -72,18 +89,21 @@ class Everywhere:
             now: Aware; the search starts a day after it.
 
         Raises:
-            InvalidQuery: A reader without tenant, or a statement took too long.
+            InvalidQuery: A reader without tenant, or the search took too long.
             DatabaseUnavailable: The server does not answer.
             ArchiveMissing: A file that the newest snapshot names is in no store.
             ArchiveDamaged: A file has no good copy.
             ArchiveUnavailable: A store does not answer.
         """
+        limit = TimeLimit(
+            self._searcher.timeout_s, is_for_each_part=self._is_patient, clock=self._clock
+        )
         for _ in range(_SNAPSHOTS - 1):
             try:
-                return self._search(query, now=now)
+                return self._search(query, now=now, limit=limit)
             except ArchiveMissing:
                 continue
-        return self._search(query, now=now)
+        return self._search(query, now=now, limit=limit)
 
     def pages(self, query: EventQuery, *, now: datetime) -> Iterator[Page]:
         """Find one page after the other, from the query's position to the end; raises as `search`.
@@ -99,13 +119,14 @@ class Everywhere:
                 return
             query = replace(query, after=page.next_position)
 
-    def _search(self, query: EventQuery, *, now: datetime) -> Page:
+    def _search(self, query: EventQuery, *, now: datetime, limit: TimeLimit) -> Page:
         wanted = query.limit + 1
         oldest, newest = range_of(query, now=now)
-        with self._searcher.snapshot(self._connection, query):
-            border, rows = find_newest(self._connection, query, now=now, view=self._searcher.view)
+        view = self._searcher.view
+        with self._searcher.snapshot(self._connection, query, limit):
+            border, rows = find_newest(self._connection, query, now=now, view=view, limit=limit)
             spans = border.archived_from(_oldest_needed(rows, wanted, oldest))
-            partitions = read_archived(self._connection, spans) if spans else ()
+            partitions = read_archived(self._connection, spans, view=view) if spans else ()
         use = ArchiveUse()
         for partition in partitions:
             since = max(_oldest_needed(rows, wanted, oldest), partition.span.lo)
@@ -113,7 +134,7 @@ class Everywhere:
             if since > until:
                 continue
             found, used = self._archive.search(
-                partition, query, since=since, until=until, wanted=wanted
+                partition, query, since=since, until=until, wanted=wanted, limit=limit
             )
             rows, use = _merge(found, rows)[:wanted], use + used
         return page_of(rows, query.limit, use)

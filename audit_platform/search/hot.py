@@ -19,10 +19,12 @@ from audit_platform.search.border import (
     OPERATOR_VIEW,
     TENANT_VIEW,
     Border,
+    bound_statements,
     locked_snapshot,
     read_border,
 )
 from audit_platform.search.query import EARLIEST, EventQuery, Position, parameters
+from audit_platform.search.time_limit import TimeLimit
 
 # An operator's search over all tenants has no index that begins with the time: without a range it
 # would sort every row. So a page is looked for in growing windows from the newest event on. Factor
@@ -32,6 +34,8 @@ WINDOW_GROWTH: Final = 8
 # Nothing lies further ahead: the ingest job refuses events more than minutes ahead of its clock.
 AHEAD: Final = timedelta(days=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_SHORTER: Final = 0.9
+"""PostgreSQL is told anew once so much less than the bound of its statements is left."""
 
 EventRow = Mapping[str, Any]
 
@@ -81,7 +85,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searcher:
-    """Who asks: the reader of one tenant, or an operator over all of them."""
+    """Who asks: the reader of one tenant, or an operator over all of them.
+
+    Attributes:
+        timeout_s: Longest search; see `search/time_limit.py`.
+    """
 
     url: str
     is_operator: bool
@@ -106,31 +114,31 @@ class Searcher:
             InvalidQuery: A reader without tenant, or the search took too long.
             DatabaseUnavailable: The server does not answer.
         """
-        with self.snapshot(connection, query):
-            _, rows = find_newest(connection, query, now=now, view=self.view)
+        limit = TimeLimit(self.timeout_s)
+        with self.snapshot(connection, query, limit):
+            _, rows = find_newest(connection, query, now=now, view=self.view, limit=limit)
         return page_of(rows, query.limit)
 
     @contextmanager
-    def snapshot(self, connection: Connection, query: EventQuery) -> Iterator[None]:
+    def snapshot(
+        self, connection: Connection, query: EventQuery, limit: TimeLimit
+    ) -> Iterator[None]:
         """The transaction of one search; see `search/border.py`.
 
         Raises:
-            InvalidQuery: A reader without tenant, or a statement took longer than `timeout_s`.
+            InvalidQuery: A reader without tenant, or the time of the search is over.
             DatabaseUnavailable: The server does not answer.
         """
         if query.tenant_id is None and not self.is_operator:
             raise InvalidQuery("a search as reader needs a tenant; add --tenant")
         try:
             with locked_snapshot(
-                connection, view=self.view, tenant_id=query.tenant_id, timeout_s=self.timeout_s
+                connection, view=self.view, tenant_id=query.tenant_id, limit=limit
             ):
                 yield
         except DatabaseUnavailable as exc:
             if exc.sqlstate == "57014":
-                raise InvalidQuery(
-                    f"the search took longer than {self.timeout_s:g} s; narrow it with --since, "
-                    "--entity or --user, or raise AUDIT_SEARCH_TIMEOUT_S"
-                ) from exc
+                raise limit.exceeded() from exc
             raise
 
     @property
@@ -148,7 +156,7 @@ def range_of(query: EventQuery, *, now: datetime) -> tuple[datetime, datetime]:
 
 
 def find_newest(
-    connection: Connection, query: EventQuery, *, now: datetime, view: str
+    connection: Connection, query: EventQuery, *, now: datetime, view: str, limit: TimeLimit
 ) -> tuple[Border, list[EventRow]]:
     """Find the newest rows in PostgreSQL, one more than a page holds.
 
@@ -157,9 +165,13 @@ def find_newest(
         query: What to find.
         now: Aware.
         view: What is read.
+        limit: Of the search.
 
     Returns:
-        The border that the snapshot sees, and at most `limit + 1` rows.
+        The border that the snapshot sees, and at most one row more than the limit of the query.
+
+    Raises:
+        InvalidQuery: The time of the search is over.
     """
     oldest, newest = range_of(query, now=now)
     if oldest > newest:
@@ -167,10 +179,15 @@ def find_newest(
     border = read_border(connection, since=oldest, until=newest)
     given = parameters(query)
     wanted: int = given["limit"]
+    bound_s = limit.left_s
     found: dict[tuple[str, Any], EventRow] = {}
     for since, until in _windows(oldest, newest, oldest_hot=border.oldest_hot, now=now):
         window = given | {"since": since, "until": until}
         while len(found) < wanted:
+            limit.check()
+            if limit.left_s < bound_s * _SHORTER:
+                bound_s = limit.left_s
+                bound_statements(connection, bound_s)
             asked = wanted - len(found)
             rows = _read(connection, view, window | {"limit": asked})
             # A late row that is being merged may stand in both tables for a moment.

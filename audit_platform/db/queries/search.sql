@@ -54,10 +54,6 @@ limit %(limit)s;
 -- description: choose the tenant that this transaction may read
 select set_config('app.tenant', %(tenant_id)s, true);
 
--- name: set_search_timeout
--- description: bound the time of each statement of this transaction
-select set_config('statement_timeout', %(timeout_ms)s::text, true);
-
 -- name: list_partitions_in_range
 -- description: where the partitions of a range are, newest first; both ends of the range included
 select name, lo, hi, generation, state
@@ -69,4 +65,10 @@ order by lo desc;
 -- description: files of archived partitions; only of those a search needs, since there are years of them
 select name, files
 from audit.partition
+where name = any(%(names)s);
+
+-- name: list_archive_files_of_tenant
+-- description: the same for a reader: no file that holds rows of another tenant only
+select name, files
+from audit.partition_read
 where name = any(%(names)s);

@@ -27,6 +27,7 @@ from audit_platform.search.border import (
     read_archived,
     read_border,
 )
+from audit_platform.search.time_limit import TimeLimit
 from tests.integration.retention.companion import options, report, say_ready
 
 POLL_S: Final = 0.01
@@ -59,9 +60,10 @@ class Reader:
         """Count once, in one snapshot."""
         began = time.monotonic()
         view = OPERATOR_VIEW if self.tenant is None else TENANT_VIEW
-        with locked_snapshot(self.conn, view=view, tenant_id=self.tenant, timeout_s=10):
+        limit = TimeLimit(10)
+        with locked_snapshot(self.conn, view=view, tenant_id=self.tenant, limit=limit):
             border = read_border(self.conn, since=self.lo, until=self.hi - MICROSECOND)
-            archived = read_archived(self.conn, border.archived)
+            archived = read_archived(self.conn, border.archived, view=view)
             found = self._ids_of_postgres(view)
         if border.hot:
             self.twice += len(found) != len(set(found))

@@ -21,6 +21,7 @@ from tests.archiving import write_partition
 from tests.unit.search.archived_day import (
     LAST,
     SPAN,
+    TENANTS,
     day_rows,
     key_of,
     newest_first,
@@ -135,9 +136,31 @@ def test_file_of_another_tenant_or_time_is_not_opened(store: ArchiveStore) -> No
     rows, later = archive.search(partition, EventQuery(), since=late, until=LAST, wanted=5)
 
     assert (other.opened, other.skipped) == (1, 1)
-    # Rows of acme lie in its own file, or were there before it had a rule.
-    assert (own.opened, own.groups_read) == (2, 4)
+    assert (own.opened, own.skipped, own.groups_read) == (1, 1, 4)
     assert (list(rows), later.opened, later.skipped) == ([], 0, 2)
+
+
+def test_file_without_the_tenant_is_not_opened_though_its_statistics_allow_it(
+    store: ArchiveStore,
+) -> None:
+    partition = write_partition(store, day_rows(), SPAN)
+    between = EventQuery(tenant_id="bravo")
+
+    found, use = search_day(Archive([store.url]), partition, between)
+
+    assert TENANTS[0] < "bravo" < TENANTS[1]
+    assert (found, use) == ([], ArchiveUse(skipped=1))
+
+
+def test_rows_of_others_stay_in_a_file_that_names_the_wrong_tenant(store: ArchiveStore) -> None:
+    """The entry chooses files; what leaves them, the rows themselves decide."""
+    partition = write_partition(store, day_rows(), SPAN)
+    lying = replace(partition, files=tuple(replace(one, tenant="acme") for one in partition.files))
+
+    found, use = search_day(Archive([store.url]), lying, EventQuery(tenant_id="acme"))
+
+    assert use.opened == 1
+    assert {row["tenant_id"] for row in found} == {"acme"}
 
 
 def test_expired_file_is_left_alone_from_the_beginning_of_its_deletion(
