@@ -28,9 +28,9 @@ LOAD = """
 import sys
 import audit_platform.definitions as location
 location.defs.get_repository_def()
-heavy = sorted(
-    {"dagster_dbt", "dbt", "pandas", "adbc_driver_postgresql", "obstore"} & set(sys.modules)
-)
+names = {"dagster_dbt", "dbt", "pandas", "pyarrow", "adbc_driver_postgresql", "obstore"}
+names |= {"adbc_driver_manager"}
+heavy = sorted(names & set(sys.modules))
 assert not heavy, heavy
 """
 
