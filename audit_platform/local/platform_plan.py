@@ -22,7 +22,7 @@ from audit_platform.local.platform_secrets import PlatformSecrets
 from audit_platform.local.ports import claim_port
 from audit_platform.local.postgres import PostgresConfig
 from audit_platform.local.redis import RedisConfig, RedisUser
-from audit_platform.settings import ENV_PREFIX, PLATFORM_ENV, Settings
+from audit_platform.settings import ENV_PREFIX, PLATFORM_ENV, Settings, origins
 
 AUDIT_DATABASE: Final = "audit"
 _REDIS_USERS: Final[Mapping[str, RedisUser]] = {
@@ -56,7 +56,7 @@ class PlatformPlan:
         redis: Likewise.
         admin_url: Administrator of the audit database.
         values: URLs and keys of the running platform by setting name, for example `writer_url`,
-            and what producers must agree on (key prefix, shards).
+            what producers must agree on (key prefix, shards), and where archived partitions lie.
         given: Names of the URLs and keys that the user gave; they are never written to a file.
     """
 
@@ -149,6 +149,7 @@ def make_plan(settings: Settings, secrets: PlatformSecrets, *, random: Random) -
             **{name: given[name] or value for name, value in made.items()},
             "key_prefix": settings.key_prefix,
             "shards": str(settings.shards),
+            **_archive_urls(settings, data_dir, written),
         },
         given=frozenset(name for name, value in given.items() if value is not None),
     )
@@ -243,6 +244,23 @@ def _database_urls(
             secrets.database["dagster"],
         ),
     }
+
+
+def _archive_urls(settings: Settings, data_dir: Path, written: Mapping[str, str]) -> dict[str, str]:
+    """Where this start archives: what the user says now, else the data directory.
+
+    A command in another shell has to look in the same place. What only the last start wrote does
+    not count, so that a copy that is no longer wanted ends, and a moved data directory takes its
+    archive along.
+    """
+    sources = origins(data_dir=settings.data_dir)
+    urls = {"archive_url": (data_dir / "archive").as_uri()}
+    for name in ("archive_url", "archive_copy_url"):
+        value: str | None = getattr(settings, name)
+        is_repeated = value == written.get(name) and sources[name] == PLATFORM_ENV
+        if value is not None and not is_repeated:
+            urls[name] = value
+    return urls
 
 
 def _secret(value: SecretStr | None) -> str:

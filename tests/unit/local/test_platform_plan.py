@@ -38,7 +38,8 @@ def test_without_urls_both_services_are_embedded(tmp_path: Path) -> None:
 def test_each_role_gets_its_own_login(tmp_path: Path) -> None:
     values = plan_of(tmp_path).values
 
-    logins = {values[name].split("//")[1].split("@")[0] for name in values if name.endswith("_url")}
+    urls = [value for name, value in values.items() if name.endswith("_url") and "@" in value]
+    logins = {url.split("//")[1].split("@")[0] for url in urls}
     assert len(logins) == 8
     assert "audit_admin" not in " ".join(logins)
 
@@ -68,6 +69,45 @@ def test_urls_of_the_last_start_do_not_count_as_named_by_the_user(tmp_path: Path
     assert again.redis is not None
     assert again.postgres is not None
     assert again.given == frozenset()
+
+
+def test_another_shell_looks_in_the_archive_that_this_start_uses(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, archive_url="s3://bucket/audit", archive_copy_url="file:///mnt/copy")
+    write_platform_env(tmp_path, plan.file_values)
+
+    other = load_settings(data_dir=tmp_path)
+
+    assert other.archive_place() == "s3://bucket/audit"
+    assert other.archive_copy_url == "file:///mnt/copy"
+
+
+def test_archive_lies_in_the_data_directory_unless_somebody_says_otherwise(tmp_path: Path) -> None:
+    values = plan_of(tmp_path).file_values
+
+    assert values["AUDIT_ARCHIVE_URL"] == (tmp_path / "archive").as_uri()
+    assert "AUDIT_ARCHIVE_COPY_URL" not in values
+
+
+def test_place_that_only_the_last_start_named_is_not_kept(tmp_path: Path) -> None:
+    """The data directory was moved, and the second copy is no longer wanted."""
+    (tmp_path / "old").mkdir()
+    old = plan_of(tmp_path / "old", archive_copy_url="file:///mnt/copy").file_values
+    (tmp_path / "new").mkdir()
+    write_platform_env(tmp_path / "new", old)
+
+    values = plan_of(tmp_path / "new").file_values
+
+    assert values["AUDIT_ARCHIVE_URL"] == (tmp_path / "new" / "archive").as_uri()
+    assert "AUDIT_ARCHIVE_COPY_URL" not in values
+
+
+def test_place_that_somebody_repeats_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_platform_env(tmp_path, {"AUDIT_ARCHIVE_URL": "s3://bucket/audit"})
+    monkeypatch.setenv("AUDIT_ARCHIVE_URL", "s3://bucket/audit")
+
+    assert plan_of(tmp_path).values["archive_url"] == "s3://bucket/audit"
 
 
 def test_cluster_of_another_version_is_not_left_behind(tmp_path: Path) -> None:
