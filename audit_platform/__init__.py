@@ -192,6 +192,7 @@ retention/                  life of the partitions
   restore.py                archived partitions brought back: beside the archive, or attached
   restored_table.py         a table filled from archive files and proved
   reattach.py               an archived partition into the searched table again, sealed
+  removed_table.py          tables of restores and drills: their names, and how they go again
   drill.py                  a random archived partition restored on trial, compared, recorded
   expire.py                 deletes archive files whose time is over, step by guarded step
   reopen.py                 opens a sealed partition again, as its next generation

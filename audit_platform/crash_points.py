@@ -5,7 +5,7 @@ process entry points that received settings, never at import.
 Guarantee: with nothing armed, `crash()` costs one comparison.
 
 `P_`: the producer; `C_`, `M_`, `L_`: the consumer, its merge, its ledger; `S_`: storage, the steps
-of a partition's life, each right after what it names.
+of a partition's life, each right after what it names; `R_`: restores, likewise.
 Source of the names: docs/decisions, the delivery design, section "Crash points", and the storage
 design, section 2.
 """
@@ -41,6 +41,14 @@ CRASH_POINTS: Final = frozenset(
         "S_DETACH_PENDING",
         "S_DETACHED",
         "S_DROP_UPDATED",
+        "R_TABLE_MADE",
+        "R_COPIED",
+        "R_PROVED",
+        "R_FILLED",
+        "R_INDEXED",
+        "R_ATTACHED",
+        "R_COMMITTED",
+        "R_REMOVED",
     }
 )
 

@@ -52,7 +52,10 @@ Attach = Annotated[
     bool, typer.Option("--attach", help="Into the searched table again, sealed as it was.")
 ]
 Remove = Annotated[
-    bool, typer.Option("--remove", help="Drop the tables that earlier restores made.")
+    bool,
+    typer.Option(
+        "--remove", help="Drop the tables that restores and drills left, also killed ones."
+    ),
 ]
 Drill = Annotated[
     bool,
@@ -84,8 +87,11 @@ def restore(
     """Bring archived partitions back from their files, proved against their seal.
 
     Without --attach the rows go into audit.restored_<partition>, which operators read and no search
-    does; `--remove` drops it. With --attach searches read the day from PostgreSQL again. A drill
-    without --day and --partition chooses one at random. Exit code: 0 done, 1 failed or nothing
+    does. With --attach searches read the day from PostgreSQL again. A drill without --day and
+    --partition chooses one at random.
+
+    A restore or drill that was killed leaves at most a table that no search reads: run it again,
+    and it begins anew, or drop what it left with --remove. Exit code: 0 done, 1 failed or nothing
     there, 2 wrong use.
     """
     if sum((attach, remove, drill)) > 1:
@@ -198,12 +204,12 @@ def _bring_back(
 
 
 def _remove(connection: "Connection", row: "PartitionRow", acting: _Acting) -> None:
-    from audit_platform.retention.restore import beside_name, remove_restored
+    from audit_platform.retention.removed_table import remove_restored
 
-    now = acting.record(REMOVE_ACTION, row, f"Drop the restored table of {row.name}")
-    is_dropped = remove_restored(connection, row, now=now)
-    table = f"audit.{beside_name(row)}"
-    typer.echo(f"{row.name}: {table} dropped" if is_dropped else f"{row.name}: no {table}")
+    now = acting.record(REMOVE_ACTION, row, f"Drop the restored tables of {row.name}")
+    dropped = remove_restored(connection, row, now=now)
+    said = ", ".join(f"audit.{table} dropped" for table in dropped)
+    typer.echo(f"{row.name}: {said or 'no restored table'}")
 
 
 def _run_drills(

@@ -42,16 +42,15 @@ from audit_platform.retention.partition_table import (
     one_at_a_time,
     read_partition,
 )
+from audit_platform.retention.removed_table import drill_name, drop_table
 from audit_platform.retention.restored_table import (
     Filled,
     add_primary_key,
-    drop_table,
     fill_table,
     make_table,
     prove_table,
 )
 
-DRILL_PREFIX: Final = "drill_"
 _MILLION: Final = 1_000_000
 _MAX_DETAIL_LENGTH: Final = 2_000
 
@@ -147,7 +146,7 @@ def _has_files(row: PartitionRow) -> bool:
 def _drill(conn: Connection, row: PartitionRow, store: ArchiveStore) -> DrillReport:
     filled = Filled(rows=0, mark_sum=0, seconds=0.0)
     findings: list[_Finding] = []
-    table = f"{DRILL_PREFIX}{row.name}"
+    table = drill_name(row.name)
     try:
         findings.append(_verify(row, store))
         make_table(conn, table)

@@ -21,6 +21,7 @@ import stamina
 from psycopg import sql
 
 from audit_platform.archive.store import ArchiveStore
+from audit_platform.crash_points import crash
 from audit_platform.db.pool import Connection
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import LockNotAvailable, PartitionBusy
@@ -31,6 +32,7 @@ from audit_platform.retention.lifecycle import DDL_LOCK_KEY, as_owner
 from audit_platform.retention.partition import HOT_INDEXES, HOT_STORAGE
 from audit_platform.retention.partition_states import State
 from audit_platform.retention.partition_table import PartitionRow
+from audit_platform.retention.removed_table import is_unproved
 from audit_platform.retention.restored_table import (
     Filled,
     RestoreReport,
@@ -100,7 +102,7 @@ def reattach(
     began_s = clock()
     _check_state(row)
     filled = Filled(rows=row.n or 0, mark_sum=0, seconds=0.0)
-    if row.state is State.DROPPED or read_attachment(conn, row.name) is Attachment.MISSING:
+    if _must_be_built(conn, row):
         filled = _build(conn, row, store)
     else:
         with as_owner(conn):
@@ -117,6 +119,13 @@ def reattach(
         expired_files=0,
         is_root_equal=True,
     )
+
+
+def _must_be_built(conn: Connection, row: PartitionRow) -> bool:
+    """Whether the rows have to come from the archive: no table, or one a killed restore left."""
+    if row.state is State.DROPPED or read_attachment(conn, row.name) is Attachment.MISSING:
+        return True
+    return is_unproved(conn, row.name)
 
 
 def _check_state(row: PartitionRow) -> None:
@@ -144,9 +153,11 @@ def _build(conn: Connection, row: PartitionRow, store: ArchiveStore) -> Filled:
         for statement in _shape(row, table):
             conn.execute(statement)
         remark_proved(conn, row.name, partition=row.name, generation=row.generation)
+    crash("R_FILLED")
     # Not in that transaction: they end with a VACUUM. An index lacking after a kill is built by
     # the repeat, which begins with an empty table.
     build_cold_indexes(conn, row.name)
+    crash("R_INDEXED")
     return filled
 
 
@@ -207,3 +218,4 @@ def _attach(conn: Connection, row: PartitionRow, *, now: datetime) -> None:
             conn.execute(_ATTACH.format(table=table, **bounds))
         conn.execute(_REMOVE_BOUNDS.format(table=table))
         refuse_grants(conn, row.name)
+        crash("R_ATTACHED")

@@ -1,8 +1,9 @@
 """Brings an archived partition back: into a table beside the archive, or into `audit.event` again.
 
-Here: the choice between the two, the table beside the archive, its end. Not here: attaching
-(`retention/reattach.py`), the table and its proof (`retention/restored_table.py`), the weekly trial
-(`retention/drill.py`), opening a partition for more rows (`retention/reopen.py`).
+Here: the choice between the two, the table beside the archive. Not here: its end
+(`retention/removed_table.py`), attaching (`retention/reattach.py`), the table and its proof
+(`retention/restored_table.py`), the weekly trial (`retention/drill.py`), opening a partition for
+more rows (`retention/reopen.py`).
 Guarantees: nothing is used before it was proved equal to what was sealed; a kill leaves the
 partition where it was; a repeat does what is left.
 
@@ -17,9 +18,9 @@ Source: storage design, sections 2 (step 6), 3 and 7.
 import time
 from contextlib import suppress
 from datetime import datetime
-from typing import Final
 
 from audit_platform.archive.store import ArchiveStore
+from audit_platform.crash_points import crash
 from audit_platform.db.pool import Connection
 from audit_platform.errors import ArchiveMismatch, AuditPlatformError, PartitionLost
 from audit_platform.retention.archived_partition import (
@@ -35,11 +36,11 @@ from audit_platform.retention.partition_table import (
     read_partition,
 )
 from audit_platform.retention.reattach import reattach
+from audit_platform.retention.removed_table import beside_name, drop_table
 from audit_platform.retention.restored_table import (
     Filled,
     RestoreReport,
     add_primary_key,
-    drop_table,
     fill_table,
     is_proved,
     make_table,
@@ -47,8 +48,6 @@ from audit_platform.retention.restored_table import (
     remark_proved,
     take_statistics,
 )
-
-BESIDE_PREFIX: Final = "restored_"
 
 
 def restore_day(
@@ -77,42 +76,19 @@ def restore_day(
             raise PartitionLost(f"there is no partition {row.name}", name=row.name)
         if not attach:
             return _restore_beside(conn, current, store, now=now)
-        beside = beside_name(current)
+        beside = beside_name(current.name)
         report = reattach(conn, current, store, now=now)
+        crash("R_COMMITTED")
         # Searches have the day again; the copy that only operators could read is not needed.
         drop_table(conn, beside)
         return report
-
-
-def remove_restored(conn: Connection, row: PartitionRow, *, now: datetime) -> bool:
-    """Drop the table beside the archive that an earlier restore made; False if there is none.
-
-    Args:
-        conn: As `audit_maint` or the owner, outside a transaction.
-        row: The partition.
-        now: Aware.
-
-    Raises:
-        StepRefused: The table was not made by a restore.
-        PartitionBusy: Another process works on it.
-    """
-    table = beside_name(row)
-    with one_at_a_time(conn, row.name), as_owner(conn):
-        is_dropped = drop_table(conn, table)
-        note_restored(conn, row.name, table=None, before=table, now=now)
-    return is_dropped
-
-
-def beside_name(row: PartitionRow) -> str:
-    """Table that holds a partition beside its archive."""
-    return f"{BESIDE_PREFIX}{row.name}"
 
 
 def _restore_beside(
     conn: Connection, row: PartitionRow, store: ArchiveStore, *, now: datetime
 ) -> RestoreReport:
     check_archived(row)
-    table = beside_name(row)
+    table = beside_name(row.name)
     began_s = time.monotonic()
     if is_proved(conn, table, partition=row.name, generation=row.generation):
         with as_owner(conn):
@@ -135,7 +111,7 @@ def _restore_beside(
 
 
 def _fill(conn: Connection, row: PartitionRow, store: ArchiveStore, *, now: datetime) -> Filled:
-    table = beside_name(row)
+    table = beside_name(row.name)
     make_table(conn, table)
     try:
         with as_owner(conn):
@@ -145,6 +121,7 @@ def _fill(conn: Connection, row: PartitionRow, store: ArchiveStore, *, now: date
             take_statistics(conn, table)
             remark_proved(conn, table, partition=row.name, generation=row.generation)
             note_restored(conn, row.name, table=table, before=row.restored_as, now=now)
+        crash("R_FILLED")
     except AuditPlatformError:
         # An empty table that nobody asked for; if even this fails, the next restore replaces it.
         with suppress(AuditPlatformError):

@@ -1,9 +1,9 @@
 """A table filled from archive files, proved before anybody may use it.
 
-Here: making such a table, the COPY from files, the proof that its rows are those that were sealed,
-dropping it. Not here: which partition and what becomes of the table (`retention/restore.py`,
-`retention/drill.py`), reading files (`archive/read.py`), the comparisons (`archive/compare.py`,
-`retention/digest.py`).
+Here: making such a table, the COPY from files, the proof that its rows are those that were sealed.
+Not here: which partition and what becomes of the table (`retention/restore.py`,
+`retention/drill.py`), dropping it (`retention/removed_table.py`), reading files
+(`archive/read.py`), the comparisons (`archive/compare.py`, `retention/digest.py`).
 Guarantees: rows are there all or none, and only if the leaves of their columns are those that
 were sealed, since COPY and proof are one transaction; a killed restore leaves at most an empty
 table with a remark, which the next one replaces; a table that something else made stays untouched.
@@ -26,6 +26,7 @@ from audit_platform.archive.compare import TABLE_COLUMNS, review_table, sum_of_m
 from audit_platform.archive.manifest import FileEntry
 from audit_platform.archive.read import frame_of, read_rows
 from audit_platform.archive.store import ArchiveStore
+from audit_platform.crash_points import crash
 from audit_platform.db.pool import Connection, translated
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import (
@@ -39,9 +40,7 @@ from audit_platform.integrity.leaf import leaf_hashes
 from audit_platform.retention.digest import digest_of
 from audit_platform.retention.lifecycle import as_owner
 from audit_platform.retention.partition import PRIMARY_KEY
-
-REMARK: Final = "Restored from the archive"
-"""Begins the comment of every table that is made here."""
+from audit_platform.retention.removed_table import NOT_PROVED, REMARK
 
 _CREATE: Final = sql.SQL(
     "create table {table} (like audit.event"
@@ -120,31 +119,9 @@ def make_table(conn: Connection, table: str) -> None:
             )
         conn.execute(_DROP.format(table=name))
         conn.execute(_CREATE.format(table=name))
-        conn.execute(_COMMENT.format(table=name, text=sql.Literal(f"{REMARK}; not proved yet")))
+        conn.execute(_COMMENT.format(table=name, text=sql.Literal(NOT_PROVED)))
         refuse_grants(conn, table)
-
-
-def drop_table(conn: Connection, table: str) -> bool:
-    """Drop a table that a restore made; False if there is none.
-
-    Raises:
-        StepRefused: It is a partition, or no restore made it.
-    """
-    with as_owner(conn):
-        found = conn.execute(
-            load_queries("restore")["inspect_restored_table"], {"name": table}
-        ).fetchone()
-        is_there, is_attached, remark = found or (False, False, None)
-        if not is_there:
-            return False
-        if is_attached or not str(remark).startswith(REMARK):
-            raise StepRefused(
-                f"audit.{table} was not made by a restore, or is in use as a partition",
-                name=table,
-                reason="exists",
-            )
-        conn.execute(_DROP.format(table=sql.Identifier("audit", table)))
-    return True
+    crash("R_TABLE_MADE")
 
 
 def refuse_grants(conn: Connection, table: str) -> None:
@@ -215,6 +192,7 @@ def fill_table(
         stored = cursor.rowcount
     if stored != sums.rows:
         raise RowCountMismatch(sent=sums.rows, stored=stored)
+    crash("R_COPIED")
     return Filled(rows=stored, mark_sum=sums.marks, seconds=time.monotonic() - began_s)
 
 
@@ -262,6 +240,7 @@ def prove_table(
             name=table,
             mismatches=max(1, review.bad_leaves, abs(found.n - rows)),
         )
+    crash("R_PROVED")
 
 
 def take_statistics(conn: Connection, table: str) -> None:

@@ -42,6 +42,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "retention/late_rows.py",
         "retention/lifecycle.py",
         "retention/reattach.py",
+        "retention/removed_table.py",
         "retention/restored_table.py",
         "retention/seal.py",
     ),

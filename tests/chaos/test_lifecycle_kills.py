@@ -21,6 +21,7 @@ from audit_platform.db.pool import Connection, connected
 from audit_platform.retention.detach import Attachment, read_attachment
 from audit_platform.retention.partition_states import State
 from tests.chaos.harness.extent import amount, start_number
+from tests.chaos.harness.life_report import Kill, publish_kills
 from tests.chaos.harness.lifecycle_runs import (
     END_S,
     blocked_detach,
@@ -48,6 +49,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 ROWS = 1_500
 KILLS = amount(1, 5)
 RANDOM_KILLS = amount(6, 60)
+RESULT = "life of a partition"
 POINTS = sorted(point for point in CRASH_POINTS if point.startswith("S_"))
 # State that the kill leaves; the step after it is the one that has to be taken up.
 LEFT = {
@@ -102,8 +104,10 @@ def test_life_killed_at_a_point_ends_as_one_without_a_kill(
             kill_at(database, life, point)
             assert row_of(maint, life).state is LEFT[point]
             seen_once(database, life)
+    began_s = time.monotonic()
     # Time does not run backwards: the next run begins at the moment of the kill.
     said = run(database, life, moments=life.moments[REACHED.get(point, 0) :])
+    recovery_s = time.monotonic() - began_s
 
     row = row_of(maint, life)
     assert (said["error"], said["postponed"], row.state) == (None, None, State.DROPPED)
@@ -112,6 +116,12 @@ def test_life_killed_at_a_point_ends_as_one_without_a_kill(
     assert not has_table(database, life)
     seen_once(database, life)
     in_both_copies(life, row)
+    kills = Kill(
+        point=point,
+        kills=KILLS if point in HAPPENS_AGAIN else 1,
+        recovery_s=recovery_s,
+    )
+    publish_kills(database, RESULT, [kills], rows=ROWS, part=point)
 
 
 def test_life_without_a_kill_records_every_moment(
@@ -149,14 +159,17 @@ def test_life_killed_at_random_moments_ends_well(
             kills += process.returncode == -SIGKILL
         seen_once(database, life)
     until(lambda: not is_anybody_working(database), what="server noticed the last kill")
+    began_s = time.monotonic()
     said = run(database, life)
+    recovery_s = time.monotonic() - began_s
 
     row = row_of(maint, life)
     assert (said["error"], row.state) == (None, State.DROPPED), seed
     seen_once(database, life)
     in_both_copies(life, row)
-    print(f"\n{kills} of {RANDOM_KILLS} processes killed at random, start number {seed}")  # noqa: T201
     assert kills > 0
+    killed = Kill(point="at random", kills=kills, recovery_s=recovery_s)
+    publish_kills(database, RESULT, [killed], rows=ROWS, part="random", seed=seed)
 
 
 def begin_other(database: Database, place: Path) -> Life:

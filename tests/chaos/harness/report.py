@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -21,12 +21,15 @@ from tests.chaos.harness.recovery import Fault
 
 DIRECTORY: Final = os.environ.get("AUDIT_TEST_CHAOS_DIR")
 TOTAL: Final = "report.json"
+NO_REDIS: Final = "not used"
+"""Version of Redis in results about storage."""
 # 95 % upper bound of a rate after no failure in N trials is 3/N.
 RULE_OF_THREE: Final = 3
 # Goals R1 and R4 of the faults design.
 LEAST_KILLS: Final = 200
 LEAST_ACCEPTED: Final = 100_000
 MOST_RECOVERY_P95_S: Final = 30.0
+_SUMS: Final = ("lost", "excused", "recovered", "duplicated", "unexpected", "missing_numbers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,8 @@ class Result:
     python: str = platform.python_version()
     machine: str = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}"
     at: str = ""
+    part: str = ""
+    """Of a test that several processes make in parts: parts of one name are shown as one result."""
 
     @property
     def kills(self) -> int:
@@ -113,7 +118,7 @@ def publish(result: Result) -> None:
         directory = Path(DIRECTORY)
         directory.mkdir(parents=True, exist_ok=True)
         major = result.postgres.partition(".")[0]
-        name = f"pg{major}-{result.name.replace(' ', '-')}.json"
+        name = f"pg{major}-{f'{result.name} {result.part}'.strip().replace(' ', '-')}.json"
         (directory / name).write_text(json.dumps(asdict(result), indent=1) + "\n")
 
 
@@ -191,8 +196,30 @@ def _of_reader(seen: Seen) -> dict[str, Any]:
     }
 
 
+def joined(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Join the parts of each result, in the order of the first of each."""
+    whole: dict[tuple[str, str], dict[str, Any]] = {}
+    for result in results:
+        key = (result["postgres"], result["name"])
+        if key not in whole:
+            whole[key] = dict(result) | {"part": ""}
+            continue
+        known = whole[key]
+        for name in _SUMS:
+            known[name] += result[name]
+        known["seconds"] = round(known["seconds"] + result["seconds"], 1)
+        for name in ("accepted", "missing"):
+            known[name] = dict(Counter(known[name]) + Counter(result[name]))
+        known["faults"] = known["faults"] | result["faults"]
+    return list(whole.values())
+
+
 def total_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Sums over all results of one PostgreSQL version."""
+    """Sums over all results of one PostgreSQL version.
+
+    `kills` and `accepted` are those of the path of events, for which the goals are set.
+    """
+    events = [result for result in results if result["redis"] != NO_REDIS]
     recoveries = [
         seconds
         for result in results
@@ -201,14 +228,19 @@ def total_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ]
     return {
         "tests": len(results),
-        "kills": sum(k["kills"] for result in results for k in result["faults"].values()),
-        "accepted": sum(sum(result["accepted"].values()) for result in results),
+        "kills": _kills(events),
+        "accepted": sum(sum(result["accepted"].values()) for result in events),
+        "storage_kills": _kills(results) - _kills(events),
         "lost": sum(result["lost"] for result in results),
         "excused": sum(result["excused"] for result in results),
         "duplicated": sum(result["duplicated"] for result in results),
         "unexpected": sum(result["unexpected"] for result in results),
         "recovery_p95_s": percentile(recoveries, 0.95),
     }
+
+
+def _kills(results: Iterable[Mapping[str, Any]]) -> int:
+    return sum(kind["kills"] for result in results for kind in result["faults"].values())
 
 
 def shortfalls(total: Mapping[str, Any]) -> list[str]:
@@ -228,7 +260,7 @@ def shortfalls(total: Mapping[str, Any]) -> list[str]:
 def main(directory: Path) -> bool:
     """Print every result and the totals; keep all in one file; returns whether all is well."""
     paths = sorted(path for path in directory.glob("pg*.json"))
-    results = [json.loads(path.read_text()) for path in paths]
+    results = joined(json.loads(path.read_text()) for path in paths)
     for result in results:
         say("\n".join(lines_of(result)))
     say("")

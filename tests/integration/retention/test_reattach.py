@@ -147,20 +147,6 @@ def test_life_goes_on_after_an_attached_day(
     assert visible_ids(database, life) == before
 
 
-def test_table_beside_the_archive_is_still_noted_after_a_detach(
-    database: Database, maint: Connection, tmp_path: Path
-) -> None:
-    life = archived_life(database, maint, tmp_path, State.VERIFIED)
-    store = open_store(life.archive.as_uri())
-    restore_day(maint, fresh(maint, life), store, attach=False, now=life.sealing)
-
-    live(maint, life, now=life.detaching)
-
-    row = fresh(maint, life)
-    assert (row.state, row.restored_at) == (State.DETACHED, life.sealing)
-    assert tables_like(database, "restored%") == [row.restored_as]
-
-
 def test_reader_of_before_and_reader_of_after_both_see_the_day(
     database: Database, maint: Connection, life: Life
 ) -> None:

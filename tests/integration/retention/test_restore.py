@@ -14,8 +14,9 @@ from audit_platform.errors import (
 from audit_platform.retention.lifecycle import as_owner
 from audit_platform.retention.partition_states import State
 from audit_platform.retention.partition_table import replace_files
-from audit_platform.retention.restore import remove_restored, restore_day
-from audit_platform.retention.restored_table import REMARK, RestoreReport, make_table
+from audit_platform.retention.removed_table import REMARK, remove_restored
+from audit_platform.retention.restore import restore_day
+from audit_platform.retention.restored_table import RestoreReport, make_table
 from tests.conftest import Database
 from tests.integration.retention.archived import (
     archived_life,
@@ -24,7 +25,7 @@ from tests.integration.retention.archived import (
     one_value,
     tables_like,
 )
-from tests.integration.retention.lives import Life, visible_ids
+from tests.integration.retention.lives import Life, live, visible_ids
 
 pytestmark = pytest.mark.integration
 
@@ -103,7 +104,7 @@ def test_removing_drops_the_table_and_its_note(
         remove_restored(maint, fresh(maint, dropped), now=dropped.dropping) for _ in range(2)
     ]
 
-    assert removed == [True, False]
+    assert removed == [(f"restored_{dropped.name}",), ()]
     assert tables_like(database, "restored%") == []
     assert fresh(maint, dropped).restored_as is None
 
@@ -118,6 +119,20 @@ def test_day_that_is_still_in_postgresql_is_restored_beside_it(
 
     assert differences(database, report.table).mismatches == 0
     assert fresh(maint, life).state is state
+
+
+def test_table_beside_the_archive_is_still_noted_after_a_detach(
+    database: Database, maint: Connection, tmp_path: Path
+) -> None:
+    life = archived_life(database, maint, tmp_path, State.VERIFIED)
+    report = beside(maint, life)
+
+    live(maint, life, now=life.detaching)
+
+    row = fresh(maint, life)
+    assert (row.state, row.restored_as) == (State.DETACHED, report.table)
+    assert row.restored_at == life.dropping
+    assert tables_like(database, "restored%") == [report.table]
 
 
 def test_day_without_rows_is_restored(

@@ -24,11 +24,10 @@ from tests.integration.retention.archived import (
     archived_life,
     differences,
     fresh,
-    live_until,
     one_value,
     tables_like,
 )
-from tests.integration.retention.lives import Life, visible_ids
+from tests.integration.retention.lives import RULES, Life, live, visible_ids
 
 pytestmark = pytest.mark.integration
 
@@ -153,7 +152,8 @@ def test_reader_sees_each_row_once_while_the_day_comes_back_and_goes_again(
         try:
             store = open_store(life.archive.as_uri())
             restore_day(maint, fresh(maint, life), store, attach=True, now=life.dropping)
-            live_until(maint, life, State.DETACHED)
+            live(maint, life, now=life.dropping + RULES.hot_for)
+            assert fresh(maint, life).state is State.DETACHED
         finally:
             stop.set()
         seen = polling.result(60)

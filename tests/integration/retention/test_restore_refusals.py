@@ -20,7 +20,8 @@ from audit_platform.errors import (
 from audit_platform.retention.lifecycle import as_owner
 from audit_platform.retention.partition_states import State
 from audit_platform.retention.partition_table import one_at_a_time, replace_files
-from audit_platform.retention.restore import remove_restored, restore_day
+from audit_platform.retention.removed_table import remove_restored
+from audit_platform.retention.restore import restore_day
 from audit_platform.retention.restored_table import RestoreReport
 from tests.conftest import Database
 from tests.integration.retention.archived import (
