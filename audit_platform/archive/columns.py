@@ -233,12 +233,23 @@ def _conformed(array: pa.Array, field: pa.Field) -> pa.Array:
     if array.type == field.type:
         return array
     if field.type == pa.uuid():
-        if array.type != pa.binary(_UUID_BYTES):
-            raise _foreign(f"{field.name} came as {array.type}")
-        return pa.ExtensionArray.from_storage(field.type, array)
+        return pa.ExtensionArray.from_storage(field.type, _sixteen_bytes(array, field))
     if not _is_lossless(array.type, field.type):
         raise _foreign(f"{field.name} came as {array.type}")
     return array.cast(field.type)
+
+
+def _sixteen_bytes(array: pa.Array, field: pa.Field) -> pa.Array:
+    """Ids come as 16 bytes or, from ADBC up to 1.8, as bytes of any length."""
+    if array.type == pa.binary():
+        try:
+            # Refuses whatever has another length.
+            return array.cast(pa.binary(_UUID_BYTES))
+        except pa.ArrowInvalid as exc:
+            raise _foreign(f"{field.name} holds no id of 16 bytes") from exc
+    if array.type != pa.binary(_UUID_BYTES):
+        raise _foreign(f"{field.name} came as {array.type}")
+    return array
 
 
 def _is_lossless(given: pa.DataType, wanted: pa.DataType) -> bool:

@@ -60,7 +60,7 @@ def test_other_forms_of_text_are_the_same_text(kind: pa.DataType) -> None:
         ("sampled_rate", pa.float64()),
         ("bulk_item_no", pa.int32()),
         ("metadata", pa.binary()),
-        ("id", pa.binary()),
+        ("id", pa.binary(15)),
         ("timestamp", pa.timestamp("ns", "UTC")),
         ("timestamp", pa.timestamp("us")),
     ],
@@ -71,6 +71,22 @@ def test_another_type_is_refused_by_name(name: str, kind: pa.DataType) -> None:
 
     with pytest.raises(ArchiveMismatch, match=name):
         conform(replaced(raw, name, column))
+
+
+def test_ids_without_a_length_in_their_type_are_the_same_ids() -> None:
+    rows = [row(number) for number in range(3)]
+    raw = raw_batch_of(rows)
+    ids = pa.array([bytes(one) for one in raw.column("id").to_pylist()], pa.binary())
+
+    assert conform(replaced(raw, "id", ids)).equals(batch_of(rows))
+
+
+@pytest.mark.parametrize("text", [b"", b"x" * 15, b"x" * 17])
+def test_id_of_another_length_is_refused(text: bytes) -> None:
+    raw = raw_batch_of([row(0)])
+
+    with pytest.raises(ArchiveMismatch, match="id holds no id of 16 bytes"):
+        conform(replaced(raw, "id", pa.array([text], pa.binary())))
 
 
 def test_null_where_the_table_has_none_is_refused() -> None:
