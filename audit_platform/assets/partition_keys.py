@@ -17,6 +17,7 @@ from audit_platform.assets.partition_pages import (
     partition_metadata,
     reached_assets,
 )
+from audit_platform.retention.holds import Hold
 from audit_platform.retention.partition_table import PartitionRow
 
 _NAME: Final = "audit_partition"
@@ -28,7 +29,11 @@ PARTITIONS: Final = dg.DynamicPartitionsDefinition(name=_NAME)
 
 
 def show_records(
-    instance: dg.DagsterInstance, rows: Sequence[PartitionRow], *, now: datetime
+    instance: dg.DagsterInstance,
+    rows: Sequence[PartitionRow],
+    holds: Sequence[Hold],
+    *,
+    now: datetime,
 ) -> Iterator[dg.AssetMaterialization]:
     """Make Dagster show what the records say: new partitions, and steps it was not told of.
 
@@ -38,6 +43,7 @@ def show_records(
     Args:
         instance: Dagster's storage.
         rows: All records.
+        holds: Active legal holds.
         now: Aware; a partition is shown when its range has ended.
     """
     ended = [row for row in rows if row.hi <= now]
@@ -50,5 +56,5 @@ def show_records(
         for key in reached_assets(row):
             if row.name not in shown[key]:
                 yield dg.AssetMaterialization(
-                    asset_key=key, partition=row.name, metadata=partition_metadata(row)
+                    asset_key=key, partition=row.name, metadata=partition_metadata(row, holds)
                 )

@@ -37,6 +37,7 @@ from audit_platform.db.pool import Connection
 from audit_platform.errors import PartitionLost
 from audit_platform.failures import dagster_failures
 from audit_platform.resources import DatabaseResource, SettingsResource
+from audit_platform.retention.holds import list_holds
 from audit_platform.retention.lifecycle_settings import read_lifecycle_context
 from audit_platform.retention.partition_states import due_at, following_step, next_step
 from audit_platform.retention.partition_table import PartitionRow, read_partition
@@ -140,7 +141,7 @@ def _take(
         row = outcome.row
     if has_taken(row, steps[-1]):
         reports = () if outcome is None else outcome.taken
-        yield dg.MaterializeResult(metadata=partition_metadata(row, reports))
+        yield dg.MaterializeResult(metadata=partition_metadata(row, list_holds(conn), reports))
     else:
         context.log.info("nothing was done: %s", _why_not(row, outcome, lifecycle))
 

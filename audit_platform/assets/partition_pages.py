@@ -15,6 +15,7 @@ from audit_platform.retention.partition_table import PartitionRow
 
 if TYPE_CHECKING:
     from audit_platform.retention.advance import StepReport
+    from audit_platform.retention.holds import Hold
 
 SEALED: Final = "sealed_partition"
 ARCHIVED: Final = "archived_partition"
@@ -47,22 +48,26 @@ def reached_assets(row: PartitionRow) -> Iterator[str]:
 
 
 def partition_metadata(
-    row: PartitionRow, reports: Sequence["StepReport"] = ()
+    row: PartitionRow, holds: Sequence["Hold"], reports: Sequence["StepReport"] = ()
 ) -> dict[str, dg.MetadataValue]:
     """Write what the record says of a partition, and what the steps just taken came to.
 
     Args:
         row: After the steps.
+        holds: Active legal holds; those that cover the partition are shown.
         reports: Of the steps that this stands for; none if only the record is shown.
     """
     shown: dict[str, dg.MetadataValue] = {
         "state": dg.MetadataValue.text(row.state.value),
-        "range": dg.MetadataValue.text(f"{row.lo.isoformat()} to {row.hi.isoformat()}"),
+        "range": dg.MetadataValue.text(
+            f"{row.lo:%Y-%m-%d %H:%M} to {row.hi:%Y-%m-%d %H:%M} UTC, without its end"
+        ),
         "generation": dg.MetadataValue.int(row.generation),
         "rows": dg.MetadataValue.int(row.n or 0),
-        "bytes": dg.MetadataValue.int(sum(entry.bytes for entry in row.files)),
-        "root": dg.MetadataValue.text("none yet" if row.root is None else row.root.hex()),
+        "archive bytes": dg.MetadataValue.int(sum(entry.bytes for entry in row.files)),
         "files": dg.MetadataValue.int(len(row.files)),
+        "legal holds": dg.MetadataValue.text(_holds_text(row, holds)),
+        "root": dg.MetadataValue.text("none yet" if row.root is None else row.root.hex()),
     }
     if reports:
         seconds = round(sum(report.seconds for report in reports), 3)
@@ -76,20 +81,27 @@ def partition_metadata(
 
 
 def materializations_of(
-    row: PartitionRow, taken: Sequence["StepReport"]
+    row: PartitionRow, holds: Sequence["Hold"], taken: Sequence["StepReport"]
 ) -> Iterator[dg.AssetMaterialization]:
     """Give one materialization for each asset that these steps completed.
 
     Args:
         row: After the steps.
+        holds: Active legal holds.
         taken: In order.
     """
     for key, steps in STEPS_OF_ASSET.items():
         reports = [report for report in taken if report.step in steps]
         if reports and reports[-1].step is steps[-1]:
             yield dg.AssetMaterialization(
-                asset_key=key, partition=row.name, metadata=partition_metadata(row, reports)
+                asset_key=key, partition=row.name, metadata=partition_metadata(row, holds, reports)
             )
+
+
+def _holds_text(row: PartitionRow, holds: Sequence["Hold"]) -> str:
+    covering = [one for one in holds if one.scope.lo < row.hi and row.lo < one.scope.hi]
+    cases = sorted({one.case_id for one in covering})
+    return f"{len(covering)}, of case {', '.join(cases)}" if covering else "none"
 
 
 def _file_table(row: PartitionRow) -> dg.MetadataValue:

@@ -98,7 +98,8 @@ def search(
     """Find stored events, newest first, in PostgreSQL and in the archive.
 
     With --tenant the search runs as reader of that tenant; without, as operator over all. CSV
-    cells that a spreadsheet would run as a formula get a leading '; use json for exact values.
+    cells that a spreadsheet would run as a formula get a leading '; use json for exact values. A
+    search ends after AUDIT_SEARCH_TIMEOUT_S (10); export takes as long as it takes.
     """
     from audit_platform.search.cold import Archive
     from audit_platform.search.cursor import resume

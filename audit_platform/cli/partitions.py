@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 _COLUMNS: Final = (
     *("partition", "state", "gen", "rows", "table", "archive", "files", "root", "holds"),
-    *("next step", "due", "note"),
+    *("next step", "due", "file", "note"),
 )
 _NUMBERS: Final = frozenset({"gen", "rows", "table", "archive", "files", "holds"})
 _ROOT_DIGITS: Final = 12
 _STATE_STYLES: Final = {"detach_started": "yellow", "dropped": "dim"}
+_FULL_WIDTH: Final = 1_000
 
 
 class PartitionOutput(StrEnum):
@@ -44,12 +45,15 @@ States = Annotated[
     ),
 ]
 Since = Annotated[
-    datetime | None,
-    typer.Option("--since", help="Only those that end after this, UTC.", show_default=False),
+    str | None,
+    typer.Option(
+        help="Only those that end after this: 90d, 2026-01-31 or an ISO 8601 time.",
+        show_default=False,
+    ),
 ]
 Until = Annotated[
-    datetime | None,
-    typer.Option("--until", help="Only those that begin before this, UTC.", show_default=False),
+    str | None,
+    typer.Option(help="Only those that begin before this; as --since.", show_default=False),
 ]
 Due = Annotated[
     bool, typer.Option("--due", help="Only partitions whose next step is due or failed.")
@@ -77,16 +81,21 @@ def partitions(
 ) -> None:
     """Show every partition: state, rows, bytes, root, files, legal holds, what comes next.
 
-    Rows with ~ are the planner's estimate: they are counted when the partition is sealed. The exit
-    code is 1 if a step of a shown partition failed and was not taken since.
+    Rows with ~ are the planner's estimate: they are counted when the partition is sealed. Table and
+    archive are sizes; root shows the first 12 digits, file the first of the files: json has all.
+    The exit code is 1 if a step of a shown partition failed and was not taken since.
     """
     from audit_platform.db.pool import OWNER_ROLE, connected
     from audit_platform.retention.lifecycle_settings import read_lifecycle_rules
     from audit_platform.retention.overview import read_overview
+    from audit_platform.search.query import parse_moment
     from audit_platform.settings import load_settings
 
     _check_states(state or [])
-    now, settings = datetime.now(UTC), load_settings()
+    now = datetime.now(UTC)
+    after = parse_moment(since, now=now, option="--since") if since else None
+    before = parse_moment(until, now=now, option="--until") if until else None
+    settings = load_settings()
     url = settings.database_url_of("maint")
     with connected(url, application="partitions", role=OWNER_ROLE) as connection:
         found = read_overview(connection, rules=read_lifecycle_rules(connection, settings))
@@ -94,8 +103,8 @@ def partitions(
         one
         for one in found
         if (not state or one.row.state in state)
-        and (since is None or one.row.hi > _utc(since))
-        and (until is None or one.row.lo < _utc(until))
+        and (after is None or one.row.hi > after)
+        and (before is None or one.row.lo < before)
         and (not due or one.is_due(now) or one.row.last_error is not None)
         and (not held or one.holds)
     ]
@@ -166,6 +175,7 @@ def cells_of(one: "PartitionOverview", *, now: datetime) -> list[str]:
         str(len(one.holds) or ""),
         "" if one.next_step is None else one.next_step.value,
         _due_text(one, now),
+        visible(row.files[0].path) if row.files else "",
         visible(_note(one)),
     ]
 
@@ -212,20 +222,30 @@ def _print_table(shown: Sequence["PartitionOverview"], *, now: datetime) -> None
     used = [n for n, title in enumerate(_COLUMNS) if n == 0 or any(line[n] for line in lines)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for n in used:
-        title = _COLUMNS[n]
-        table.add_column(
-            title,
-            justify="right" if title in _NUMBERS else "left",
-            no_wrap=True,
-            overflow="ellipsis" if title == "note" else "fold",
-        )
+        justify = "right" if _COLUMNS[n] in _NUMBERS else "left"
+        table.add_column(_COLUMNS[n], justify=justify, no_wrap=True)
     for one, line in zip(shown, lines, strict=True):
         style = "red" if one.row.last_error else _STATE_STYLES.get(one.row.state.value, "")
         table.add_row(*(Text(line[n], style=style) for n in used))
-    # Not cut when it goes into a file or a pipe: the columns would be lost.
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(table, crop=console.is_terminal, soft_wrap=not console.is_terminal)
+    # A cut name or figure is a wrong one: in a narrow terminal lines run over instead.
+    console = Console(width=_FULL_WIDTH, highlight=False, markup=False, emoji=False)
+    console.print(table, soft_wrap=True)
     typer.echo(_summary(shown))
+    for line in _failures(shown):
+        typer.echo(line)
+
+
+def _failures(shown: Sequence["PartitionOverview"]) -> list[str]:
+    """One line for each reason; a full disk fails every partition for the same one."""
+    names: dict[str, list[str]] = {}
+    for one in shown:
+        if one.row.last_error is not None:
+            names.setdefault(one.row.last_error, []).append(one.row.name)
+    return [
+        f"failed: {failed[0]}{f' and {len(failed) - 1} more' if failed[1:] else ''}: "
+        f"{visible(reason)}"
+        for reason, failed in names.items()
+    ]
 
 
 def _summary(shown: Sequence["PartitionOverview"]) -> str:
@@ -258,12 +278,8 @@ def _note(one: "PartitionOverview") -> str:
     if one.expired_files:
         notes.append(f"{one.expired_files} of {len(row.files)} files expired")
     if row.last_error is not None:
-        notes.append(row.last_error)
+        notes.append("failed, see below")
     return "; ".join(notes)
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 def _moment(moment: datetime | None) -> str | None:

@@ -38,6 +38,7 @@ from audit_platform.failures import dagster_failures
 from audit_platform.jobs.coordinator import LANE_TAG
 from audit_platform.jobs.ingest import MAX_RUNTIME_TAG
 from audit_platform.resources import DatabaseResource, SettingsResource
+from audit_platform.retention.holds import list_holds
 from audit_platform.retention.lifecycle import read_runway
 from audit_platform.retention.lifecycle_settings import read_lifecycle_context
 from audit_platform.retention.partition_states import Step
@@ -99,7 +100,7 @@ def _walk(
     lifecycle = read_lifecycle_context(conn, settings)
     clock = clock_of(config)
     ends_s = time.monotonic() + LONGEST_S
-    yield from show_records(context.instance, list_partitions(conn), now=clock())
+    yield from show_records(context.instance, list_partitions(conn), list_holds(conn), now=clock())
     outcomes: list[PartitionOutcome] = []
     for outcome in advance_due(
         conn,
@@ -112,7 +113,7 @@ def _walk(
         outcomes.append(outcome)
         context.log.info("%s", sentence_of(outcome))
         # Shown at once: what a kill leaves undone is then the partitions behind this one alone.
-        yield from materializations_of(outcome.row, outcome.taken)
+        yield from materializations_of(outcome.row, list_holds(conn), outcome.taken)
     yield from evaluations_of(outcomes)
     yield from _end(outcomes)
 

@@ -11,6 +11,7 @@ import pytest
 from audit_platform.assets.partition_pages import STEPS_OF_ASSET
 from audit_platform.db.pool import Connection, connected
 from audit_platform.events.identity import mint
+from audit_platform.retention.holds import HoldScope, place
 from audit_platform.retention.lifecycle import ensure_partitions
 from audit_platform.retention.partition import bounds_for
 from audit_platform.retention.partition_states import State
@@ -104,15 +105,25 @@ def test_nights_take_a_partition_through_its_whole_life(
 def test_page_of_a_partition_shows_its_record(
     nights: Nights, life: Life, maint: Connection
 ) -> None:
+    place(
+        maint,
+        hold_id=HOLD_ID,
+        case_id="2026-20",
+        scope=HoldScope(tenant_id="acme", lo=life.bounds.lo, hi=life.bounds.hi),
+        reason="litigation",
+        placed_by="jurist",
+        now=life.bounds.lo,
+    )
     result = nights.run("archive_partitions", life.sealing)
 
     row = record(maint, life.name)
     assert row.root is not None
     page = shown(result, "archived_partition")[life.name]
     assert page["rows"] == ROWS
-    assert page["bytes"] == sum(entry.bytes for entry in row.files) > 0
+    assert page["archive bytes"] == sum(entry.bytes for entry in row.files) > 0
     assert page["root"] == row.root.hex()
     assert page["files"] == len(row.files) == 1
+    assert page["legal holds"] == "1, of case 2026-20"
     assert page["state"] == "verified"
     assert page["generation"] == 1
     assert page["seconds"] > 0

@@ -27,7 +27,8 @@ ROWS = 60
 @pytest.fixture
 def life(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
     monkeypatch.setenv("AUDIT_MAINT_URL", database.maint_url)
-    monkeypatch.setenv("COLUMNS", "200")
+    # A narrow terminal, as most are: nothing is cut.
+    monkeypatch.setenv("COLUMNS", "80")
     return begin_life(database, tmp_path, rows=ROWS)
 
 
@@ -66,6 +67,7 @@ def test_archived_partition_shows_everything(life: Life, maint: Connection) -> N
     cells = line.split()
     assert cells[1:4] == ["verified", "1", str(ROWS)]
     assert row.root.hex()[:12] in cells
+    assert row.files[0].path in cells
     assert "detach is held by case 2026-19" in line
     assert result.stdout.splitlines()[-1].startswith("1 partition (1 verified); ")
 
@@ -118,6 +120,8 @@ def test_filters_choose_by_state_period_due_and_hold(life: Life, maint: Connecti
     assert today not in listed("--due")
     assert list(listed("--until", "2026-01-01")) == [life.name]
     assert life.name not in listed("--since", "2026-01-01")
+    assert life.name not in listed("--since", "2d")
+    assert today in listed("--since", "2d")
     assert listed("--held") == {}
     hold(maint, life, keep_hot=False)
     assert list(listed("--held")) == [life.name]
@@ -130,8 +134,19 @@ def test_failed_step_is_shown_and_is_the_exit_code(life: Life, maint: Connection
     result = partitions("--due")
 
     assert result.exit_code == 1
-    assert "export: the disk is full\\x1b[31m" in result.stdout
+    assert f"failed: {life.name}: export: the disk is full\\x1b[31m" in result.stdout
     assert partitions("--since", "2026-01-01").exit_code == 0
+
+
+def test_one_reason_of_many_failures_is_told_once(life: Life, maint: Connection) -> None:
+    names = list(listed("--until", f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}"))
+    for name in names:
+        note_error(maint, name, "export: the disk is full")
+
+    lines = partitions().stdout.splitlines()
+
+    told = [line for line in lines if "disk is full" in line]
+    assert told == [f"failed: {life.name} and {len(names) - 1} more: export: the disk is full"]
 
 
 def test_unknown_state_is_refused_with_those_that_exist(life: Life) -> None:
