@@ -152,6 +152,7 @@ archive/                    cold tier: sealed partitions as Parquet files
   export.py                 a sealed partition into Parquet files and their manifest
   read.py                   files as rows: only the bytes that were written, in bounded batches
   verify.py                 proves from files alone that they hold what was sealed; a program, too
+  lookup.py                 which of some keys files hold, and with which leaf
   verify_apart.py           runs that program: no database, nothing of this process
   verify_report.py          what a verification found, as a value and as JSON (pure)
   row_check.py              rows of one file against its entry and the partition
@@ -198,6 +199,9 @@ retention/                  life of the partitions
   reopen.py                 opens a sealed partition again, as its next generation
   late_rows.py              late rows into their partitions, whatever state those are in
   late_letters.py           late rows whose key is taken: dead letters
+  late_known.py             late rows that the archive has already: settled without an opening
+  late_table.py             rows leave the table of late rows, their numbers that account
+  late_expiry.py            deletes late rows whose time is over, as the files of their day
   old_generations.py        former generations proved to be in the present one, then deleted
   ledger.py                 compares the ledger with the rows it speaks of
   sizes.py                  tables, indexes, dead rows, use, last vacuum, write-ahead log

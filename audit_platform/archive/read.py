@@ -83,14 +83,24 @@ def opened(store: ArchiveStore, entry: FileEntry) -> Iterator[pq.ParquetFile]:
 
 
 def batches_of(
-    file: pq.ParquetFile, entry: FileEntry, columns: Sequence[str] | None = None
+    file: pq.ParquetFile,
+    entry: FileEntry,
+    columns: Sequence[str] | None = None,
+    *,
+    groups: Sequence[int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Read an open file in batches of bounded size.
+
+    Args:
+        file: As `opened` gives it.
+        entry: Of the file, for messages.
+        columns: Columns to read; None for all.
+        groups: Numbers of row groups to read; None for all.
 
     Raises:
         ArchiveDamaged: The file cannot be decoded, or a text is no UTF-8.
     """
-    for number in range(file.num_row_groups):
+    for number in range(file.num_row_groups) if groups is None else groups:
         with _decoding(entry):
             batches = file.iter_batches(
                 batch_size=_batch_rows(file.metadata.row_group(number)),

@@ -27,6 +27,7 @@ from audit_platform.events.act_log import opened_act_log
 from audit_platform.events.dead_letter import DeadLetterVault
 from audit_platform.failures import dagster_failures
 from audit_platform.resources import DatabaseResource, SettingsResource
+from audit_platform.retention.classes import read_classes
 from audit_platform.retention.expire import Deletion, expirable, expire_file
 from audit_platform.retention.lifecycle_settings import open_archive
 from audit_platform.retention.rules import read_rules
@@ -38,6 +39,7 @@ RESTORE_DRILL: Final = "restore_drill"
 NO_MISMATCH: Final = "no_mismatch"
 
 _NAMED: Final = 5
+_LATE_ROWS: Final = "late rows"
 _RETRIES: Final = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
 
 _LATE_TEXT: Final = """
@@ -45,7 +47,8 @@ Rows of `audit.event_late` moved into the partitions they belong to, every night
 
 A sealed partition is opened again for them (generation + 1), sealed and archived anew by the run
 that follows; its former files stay until every row in them was found in the new ones, and for
-`AUDIT_REOPEN_KEEP_HOURS` (24) more. A row is found once by every search, before, during and after.
+`AUDIT_REOPEN_KEEP_HOURS` (24) more. Rows that the archive has already open nothing. A row is found
+once by every search, before, during and after.
 """
 _EXPIRY_TEXT: Final = """
 Archive files whose time is over by the rules of retention, deleted from both copies.
@@ -53,6 +56,9 @@ Archive files whose time is over by the rules of retention, deleted from both co
 Each file is marked by one run and deleted by a later one, so that searches that began before can
 end. A legal hold keeps a file. Each deletion is an event of the log (`audit.archive.expire`); the
 roots stay, so that the rest of the day still verifies.
+
+Late rows of dropped partitions go by the same rules and holds (`audit.late.expire`): a day whose
+files are gone takes none any more.
 """
 _DRILL_TEXT: Final = """
 A random archived partition, restored on trial every week and compared with its seal, and with its
@@ -129,7 +135,7 @@ def late_merge(
         "dagster/table_name": "audit.partition",
         "dagster/column_schema": dg.TableSchema(
             columns=[
-                dg.TableColumn("path", "text", "File below AUDIT_ARCHIVE_URL"),
+                dg.TableColumn("path", "text", "File below AUDIT_ARCHIVE_URL, or the late rows"),
                 dg.TableColumn("partition", "text", "Its partition"),
                 dg.TableColumn("rows", "bigint", "Rows in it"),
                 dg.TableColumn("outcome", "text", "marked, waiting, deleted, held or spared"),
@@ -204,13 +210,20 @@ CARE_ASSETS: Final = (late_merge, archive_expiry, restore_drill)
 def _expire_all(
     conn: Connection, values: Settings, config: MomentConfig, problems: list[str]
 ) -> list[Mapping[str, str | int]]:
-    """Take all files one step further; say of each what was done."""
+    """Take all files one step further, then late rows; say of each what was done."""
+    # Here, not above: they load the libraries of Parquet.
+    from audit_platform.retention.late_expiry import (  # noqa: PLC0415
+        LateDeletion,
+        expire_late,
+        late_partitions,
+    )
+
     now = moment_of(config)
     book = read_rules(conn, preset=values.retention_preset, hot_days=values.hot_days)
     store, copy_store = open_archive(values)
     records: list[Mapping[str, str | int]] = []
-    due = expirable(conn, book, now=now)
-    if not due:
+    due, late = expirable(conn, book, now=now), late_partitions(conn)
+    if not due and not late:
         return records
     with opened_act_log(values) as log:
         deletion = Deletion(book=book, store=store, copy_store=copy_store, log=log)
@@ -225,6 +238,24 @@ def _expire_all(
                 outcome = None
             word = "failed" if outcome is None else outcome.value
             records.append({**record, "rows": file.entry.rows, "outcome": word})
+        rows_too = LateDeletion(book=book, classes=read_classes(conn), log=log)
+        for partition in late:
+            try:
+                expired = expire_late(conn, partition, rows_too, now=now)
+            except AuditPlatformError as exc:
+                if conn.closed:
+                    raise
+                problems.append(f"late rows of {partition}: {exc.message}")
+                continue
+            records += [
+                {
+                    "path": f"{_LATE_ROWS} of {one.tenant_id}, class {one.retention_class}",
+                    "partition": partition,
+                    "rows": one.rows,
+                    "outcome": one.outcome.value,
+                }
+                for one in expired
+            ]
     return records
 
 

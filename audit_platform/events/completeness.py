@@ -60,8 +60,8 @@ class Account:
         name: As the producer names itself, if it did.
         state: Open, ended, or ended by a crash, when the last number may be too low.
         accepted: Highest number known.
-        stored: In `audit.event`, or there already.
-        late: In `audit.event_late`.
+        stored: In `audit.event` or its archive, or there already; also after its time was over.
+        late: Waiting in `audit.event_late`; stored once it is merged.
         dead: In `audit.dead_letter`.
         declared: Given up and declared, by reason.
         declared_count: The same without reasons; one number may have two.

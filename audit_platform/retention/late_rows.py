@@ -1,7 +1,8 @@
 """Late rows into their partitions: every night, whatever state the partition is in.
 
 Here: which partitions have rows waiting, opening them, moving the rows, those that cannot be
-moved. Not here: how a partition is opened again (`retention/reopen.py`), sealing and archiving it
+moved. Not here: the statements (`retention/late_table.py`), rows that need no opening
+(`retention/late_known.py`), how a partition is opened (`retention/reopen.py`), archiving it
 anew (the life cycle goes on by itself: an open partition whose time is over is due at once), the
 proof that the former generation is all there (`retention/old_generations.py`).
 Guarantees: a row leaves `audit.event_late` in the transaction that adds it to its partition, so a
@@ -11,24 +12,24 @@ same and a dead letter (`id_collision`) if not; a kill anywhere is continued by 
     no partition ever          it is created, open
     open                       rows are moved
     sealed, exported           left alone until its archive is verified
+    verified and later         rows that its files hold already are settled first; if no other row
+                               waits, it stays as it is (`retention/late_known.py`)
     verified                   opened again (`retention/reopen.py`)
     detach_started             its detach is finished, then as detached
     detached, dropped          attached again first, from the archive if need be
                                (`retention/restore.py`): it is verified then
-    dropped, files expired     rows stay late: what they belong to is gone by rule
+    dropped, files expired     rows stay late until their own time is over
+                               (`retention/late_expiry.py`): what they belong to is gone by rule
 
 Source: storage design, section 3.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import stamina
-from psycopg import sql
 
-from audit_platform.archive.columns import COLUMNS
 from audit_platform.archive.store import ArchiveStore
 from audit_platform.db.pool import Connection
 from audit_platform.db.queries import load_queries
@@ -40,10 +41,12 @@ from audit_platform.errors import (
 )
 from audit_platform.events.act_log import ActLog
 from audit_platform.events.dead_letter import DeadLetterVault
-from audit_platform.events.event import JSON_FIELDS, ActorType
+from audit_platform.events.event import ActorType
 from audit_platform.retention.archived_partition import live_files
 from audit_platform.retention.detach import detach
+from audit_platform.retention.late_known import KnownRows, settle_known
 from audit_platform.retention.late_letters import keep_collided
+from audit_platform.retention.late_table import Moved, move_rows
 from audit_platform.retention.lifecycle import as_owner, ensure_partitions
 from audit_platform.retention.partition import PartitionBounds, PartitionInterval, bounds_for
 from audit_platform.retention.partition_states import State
@@ -61,40 +64,8 @@ MOST_PARTITIONS: Final = 400
 """Of one run: an import of a year by days is merged in one night, one by hours in some."""
 _REASON: Final = "rows came late"
 _ATTEMPTS: Final = 3
-
-_COLUMNS: Final = (*(name for name in COLUMNS if name != "leaf_hash"), "leaf_hash")
-_KEY: Final = sql.SQL('tenant_id, "timestamp", id')
-# One statement, one snapshot: a row that a concurrent writer adds meanwhile is a conflict whose
-# leaf the join cannot see. It comes out with a null leaf, and the statement is done again.
-_MOVE: Final = sql.SQL(
-    """
-    with taken as (
-      delete from audit.event_late
-      where "timestamp" >= {lo} and "timestamp" < {hi}
-      returning {columns}
-    ),
-    added as (
-      insert into {table} ({columns})
-      select {columns} from taken order by {key}
-      on conflict do nothing
-      returning {key}
-    ),
-    refused as (
-      select t.*, e.leaf_hash as stored_leaf
-      from taken as t
-      left join added as a using ({key})
-      left join only {table} as e using ({key})
-      where a.id is null and e.leaf_hash is distinct from t.leaf_hash
-    )
-    select c.n_taken, c.n_added, r.id is not null, r.stored_leaf, {values}
-    from (
-      select
-        (select count(*) from taken) as n_taken,
-        (select count(*) from added) as n_added
-    ) as c
-    left join refused as r on true
-    """
-)
+# Their files hold all their rows: what is late may be there already.
+_LOOKED_UP: Final = frozenset({State.VERIFIED, State.DETACH_STARTED, State.DETACHED, State.DROPPED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,15 +110,6 @@ class MergeReport:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Moved:
-    """Rows that left `audit.event_late`, by what became of them."""
-
-    added: int
-    duplicates: int
-    collided: Sequence[Mapping[str, Any]]
-
-
 class _Skipped(Exception):
     """The rows of a partition wait for something that comes by itself."""
 
@@ -173,7 +135,7 @@ def merge_late(
     _make_partitions(conn, merge, most=most)
     with as_owner(conn):
         rows = conn.execute(load_queries("rules")["list_late_partitions"]).fetchall()
-    return [_merge_one(conn, str(name), merge, now=now) for name, _ in rows[:most]]
+    return [_merge_one(conn, str(name), merge, now=now) for name, *_ in rows[:most]]
 
 
 def _make_partitions(conn: Connection, merge: LateMerge, *, most: int) -> None:
@@ -199,14 +161,19 @@ def _merge_one(conn: Connection, name: str, merge: LateMerge, *, now: datetime) 
 
 def _merge_rows(conn: Connection, name: str, merge: LateMerge, *, now: datetime) -> MergeReport:
     before = _read(conn, name)
+    known = KnownRows(duplicates=0, collided=0, has_new=True)
+    if before.state in _LOOKED_UP:
+        known = settle_known(conn, before, merge.store, merge.vault)
+    if not known.has_new:
+        return MergeReport(partition=name, duplicates=known.duplicates, collided=known.collided)
     _open(conn, before, merge, now=now)
     moved = _move(conn, before, merge.vault)
     return MergeReport(
         partition=name,
         opened_from=None if before.state is State.OPEN else before.state,
         added=moved.added,
-        duplicates=moved.duplicates,
-        collided=len(moved.collided),
+        duplicates=known.duplicates + moved.duplicates,
+        collided=known.collided + len(moved.collided),
     )
 
 
@@ -228,7 +195,10 @@ def _open(conn: Connection, row: PartitionRow, merge: LateMerge, *, now: datetim
             restore_day(conn, _read(conn, row.name), merge.store, attach=True, now=now)
         case State.DETACHED | State.DROPPED:
             if len(live_files(row)) != len(row.files):
-                raise _Skipped(f"files of {row.name} have expired: its late rows stay late")
+                raise _Skipped(
+                    f"files of {row.name} have expired: its late rows stay late until their own "
+                    "time is over"
+                )
             restore_day(conn, row, merge.store, attach=True, now=now)
     reopen(conn, _read(conn, row.name), _reopening(merge), now=now)
 
@@ -250,40 +220,13 @@ def _read(conn: Connection, name: str) -> PartitionRow:
     return row
 
 
-def _move(conn: Connection, row: PartitionRow, vault: DeadLetterVault) -> _Moved:
+def _move(conn: Connection, row: PartitionRow, vault: DeadLetterVault) -> Moved:
     attempts = stamina.retry_context(
         on=LockNotAvailable, attempts=_ATTEMPTS, timeout=None, wait_initial=0.05, wait_max=0.5
     )
     for attempt in attempts:
         with attempt, as_owner(conn):
-            moved = _move_once(conn, row)
+            moved = move_rows(conn, row)
             keep_collided(conn, vault, moved.collided)
             return moved
     raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _move_once(conn: Connection, row: PartitionRow) -> _Moved:
-    found = conn.execute(_statement(row)).fetchall()
-    n_taken, n_added = found[0][:2]
-    refused = [one[3:] for one in found if one[2]]
-    if any(stored_leaf is None for stored_leaf, *_ in refused):
-        raise LockNotAvailable(f"rows of {row.name} are being added; its late rows come next time")
-    collided = [dict(zip(_COLUMNS, values, strict=True)) for _, *values in refused]
-    return _Moved(added=n_added, duplicates=n_taken - n_added - len(collided), collided=collided)
-
-
-def _statement(row: PartitionRow) -> sql.Composed:
-    return _MOVE.format(
-        lo=sql.Literal(row.lo.isoformat()),
-        hi=sql.Literal(row.hi.isoformat()),
-        table=sql.Identifier("audit", row.name),
-        columns=sql.SQL(", ").join(map(sql.Identifier, _COLUMNS)),
-        key=_KEY,
-        values=sql.SQL(", ").join(_value(name) for name in _COLUMNS),
-    )
-
-
-def _value(name: str) -> sql.Composed:
-    # As text: the driver would parse JSON, and numbers would lose digits.
-    template = "r.{}::text" if name in JSON_FIELDS else "r.{}"
-    return sql.SQL(template).format(sql.Identifier(name))

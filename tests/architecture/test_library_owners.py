@@ -39,7 +39,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "retention/detach.py",
         "retention/digest.py",
         "retention/drop.py",
-        "retention/late_rows.py",
+        "retention/late_table.py",
         "retention/lifecycle.py",
         "retention/reattach.py",
         "retention/removed_table.py",

@@ -137,14 +137,42 @@ where hold_id = any(%(hold_ids)s) and released_at is null
 returning hold_id;
 
 -- name: list_late_partitions
--- description: Partitions for which rows wait, with how many, in order of time
+-- description: Partitions for which rows wait, with how many and their state, in order of time
 select
     p.name,
-    count(*) as row_count
+    count(*) as row_count,
+    p.state
 from audit.event_late as l
 inner join audit.partition as p on l."timestamp" >= p.lo and l."timestamp" < p.hi
-group by p.name, p.lo
+group by p.name, p.lo, p.state
 order by p.lo;
+
+-- name: list_late_keys
+-- description: Keys and leaves of the first rows that wait for a partition
+select
+    l.tenant_id,
+    l."timestamp",
+    l.id,
+    l.leaf_hash
+from audit.event_late as l
+where l."timestamp" >= %(lo)s and l."timestamp" < %(hi)s
+order by l.tenant_id, l."timestamp", l.id
+limit %(most)s;
+
+-- name: count_late_pairs
+-- description: Rows that wait for a partition, by tenant, source and action
+select
+    l.tenant_id,
+    l.source,
+    l.action,
+    count(*) as row_count
+from audit.event_late as l
+where l."timestamp" >= %(lo)s and l."timestamp" < %(hi)s
+group by l.tenant_id, l.source, l.action;
+
+-- name: hold_ledger_folds
+-- description: Keep audit.fold_ranges(), which takes the same lock, away until the transaction ends
+select pg_advisory_xact_lock(4707724114509826);
 
 -- name: list_late_hours
 -- description: Hours of rows that no partition was ever made for, in order of time

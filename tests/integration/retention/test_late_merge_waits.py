@@ -109,9 +109,7 @@ def test_a_day_that_another_process_works_on_is_left_to_it(
     assert _late_count(shard) == LATE
 
 
-def test_a_reader_that_holds_the_day_makes_the_merge_wait_for_the_next_night(
-    merging: Merging, shard: Shard
-) -> None:
+def test_a_reader_of_the_day_keeps_no_merge_waiting(merging: Merging, shard: Shard) -> None:
     merging.bring_to(State.VERIFIED)
     merging.store(merging.late_events(LATE))
 
@@ -119,9 +117,24 @@ def test_a_reader_that_holds_the_day_makes_the_merge_wait_for_the_next_night(
         assert count_hot(reader, merging.life) == ROWS
         (report,) = merging.merge(patience_s=0.5)
         assert count_hot(reader, merging.life) == ROWS
+
+    assert (report.skipped, report.added) == (None, LATE)
+    assert _late_count(shard) == 0
+
+
+def test_maintenance_that_holds_the_day_makes_the_merge_wait_for_the_next_night(
+    admin: Connection, merging: Merging, shard: Shard
+) -> None:
+    merging.bring_to(State.VERIFIED)
+    merging.store(merging.late_events(LATE))
+
+    with admin.transaction():
+        admin.execute(f"lock table audit.{merging.life.name} in share mode".encode())
+        (report,) = merging.merge(patience_s=0.5)
+    assert report.skipped is not None
+    assert _late_count(shard) == LATE
     (later,) = merging.merge()
 
-    assert report.skipped is not None
     assert (later.added, _late_count(shard)) == (LATE, 0)
 
 
