@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,9 @@ class Stack:
         return [server, *server.children(recursive=True)]
 
 
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """The platform, warm: one event has gone all the way."""
+@contextmanager
+def running_stack() -> Iterator[Stack]:
+    """The platform, warm: one event has gone all the way; nothing of it is left afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="audit-acceptance-"))
     directory.chmod(0o711)  # PostgreSQL runs as another user when root tests
     settings = load_settings(
@@ -121,3 +122,10 @@ def stack() -> Iterator[Stack]:
     if platform.plan.postgres is not None:
         postgres.remove(platform.plan.postgres)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The platform of all tests of this directory."""
+    with running_stack() as running:
+        yield running

@@ -68,6 +68,7 @@ def test_history_that_came_late_is_archived_and_detached_by_the_daemon(stack: St
     assert (state, rows, files) == ("detached", 1, 1)
     assert list((stack.data_dir / "archive").rglob("*.parquet"))
     for asset in ("sealed_partition", "archived_partition", "verified_archive"):
-        assert rows_shown(stack, asset) == {name: 1}
-    assert rows_shown(stack, "detached_partition") == {name: 1}
-    assert rows_shown(stack, "dropped_partition") == {}
+        assert rows_shown(stack, asset)[name] == 1
+    assert rows_shown(stack, "detached_partition")[name] == 1
+    # Other tests of this stack drop theirs.
+    assert name not in rows_shown(stack, "dropped_partition")
