@@ -12,6 +12,7 @@ sent to it, and by code that shares nothing with `integrity/leaf.py` but the ord
 """
 
 import hashlib
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -73,7 +74,7 @@ _REVIEW: Final = sql.SQL(
     """
     select
       count(*) as n,
-      count(*) filter (where leaf_hash <> sha256('\\x00'::bytea || convert_to({text}, 'UTF8'))),
+      count(*) filter (where leaf_hash <> {leaf}),
       coalesce(sum(('x' || encode(substr(
         sha256(leaf_hash || convert_to({delivery}, 'UTF8')), 1, {mark_bytes}
       ), 'hex'))::bit(64)::bigint), 0)
@@ -179,7 +180,7 @@ def review_table(conn: Connection, table: str) -> TableReview:
         DatabaseError: The table or one of the columns is missing.
     """
     statement = _REVIEW.format(
-        text=_joined(_measured(name) for name in LEAF_COLUMNS),
+        leaf=leaf_in_sql(),
         delivery=_joined(_delivered(name) for name in DELIVERY_COLUMNS),
         mark_bytes=sql.Literal(MARK_BYTES),
         table=sql.Identifier("audit", table),
@@ -189,6 +190,12 @@ def review_table(conn: Connection, table: str) -> TableReview:
     assert found is not None  # noqa: S101 - an aggregate has one row
     n, bad_leaves, mark_sum = found
     return TableReview(n=n, bad_leaves=bad_leaves, mark_sum=int(mark_sum))
+
+
+def leaf_in_sql() -> sql.Composed:
+    """Leaf of a row as an expression over its columns."""
+    text = _joined(_measured(name) for name in LEAF_COLUMNS)
+    return sql.SQL("sha256('\\x00'::bytea || convert_to({}, 'UTF8'))").format(text)
 
 
 def sum_of_marks(rows: pl.DataFrame) -> int:
@@ -201,11 +208,11 @@ def sum_of_marks(rows: pl.DataFrame) -> int:
         rows: `DELIVERY_COLUMNS` as `read.frame_of` makes them, and `leaf_hash`.
     """
     texts = rows.select(pl.concat_str(map(_delivery_text, DELIVERY_COLUMNS), separator=","))
-    sha256, number = hashlib.sha256, int.from_bytes
-    return sum(
-        number(sha256(leaf + text.encode()).digest()[:MARK_BYTES], "big", signed=True)
-        for leaf, text in zip(rows["leaf_hash"], texts.to_series(), strict=True)
-    )
+    leaves, sha256 = rows["leaf_hash"].to_list(), hashlib.sha256
+    delivered = texts.to_series().cast(pl.Binary).to_list()
+    pairs = zip(leaves, delivered, strict=True)
+    heads = b"".join([sha256(leaf + text).digest()[:MARK_BYTES] for leaf, text in pairs])
+    return sum(struct.unpack(f">{rows.height}q", heads))
 
 
 def _delivery_text(name: str) -> pl.Expr:
@@ -225,7 +232,7 @@ _JSON_COLUMNS: Final = frozenset({"changes", "metadata", "context"})
 _TIMES: Final = frozenset({"timestamp", "received_at", "ingested_at"})
 
 
-def _joined(pieces: Iterable[sql.Composable]) -> sql.Composable:
+def _joined(pieces: Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL("concat_ws(',', {})").format(sql.SQL(", ").join(pieces))
 
 

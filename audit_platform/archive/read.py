@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, Final
+from uuid import UUID
 
 import polars as pl
 import pyarrow as pa
@@ -32,6 +33,8 @@ _HASH_BYTES: Final = 1 << 20
 # Pages are read through a buffer of this size instead of whole column chunks.
 _BUFFER_BYTES: Final = 1 << 20
 _UUID_COLUMNS: Final = ("id", "bulk_action_id", "batch_id")
+_REPEATED_UUIDS: Final = frozenset({"bulk_action_id", "batch_id"})
+_FEW: Final = 8
 _UUID_PARTS: Final = ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))
 
 
@@ -126,7 +129,11 @@ def frame_of(batch: pa.RecordBatch) -> pl.DataFrame:
         The columns of the batch, in its order; times in UTC microseconds, JSON as its text.
     """
     frame = pl.DataFrame(pl.from_arrow(batch))
-    return frame.with_columns(_uuid_text(name) for name in _UUID_COLUMNS if name in frame.columns)
+    return frame.with_columns(
+        _repeated_uuids(batch, name) if name in _REPEATED_UUIDS else _uuid_text(name)
+        for name in _UUID_COLUMNS
+        if name in frame.columns
+    )
 
 
 def _check_bytes(source: BinaryIO, entry: FileEntry) -> None:
@@ -188,6 +195,19 @@ def _decoding(entry: FileEntry) -> Iterator[None]:
 def _damaged(entry: FileEntry, problem: str, what: str) -> ArchiveDamaged:
     message = f"{entry.path} {what}: replace it by the second copy, then verify again"
     return ArchiveDamaged(message, path=entry.path, problem=problem)
+
+
+def _repeated_uuids(batch: pa.RecordBatch, name: str) -> pl.Expr | pl.Series:
+    """Spell each distinct value once, where they are few: a tenth of the time."""
+    column = batch.column(name)
+    if column.null_count == len(column):
+        return pl.lit(None, pl.String).alias(name)
+    ids = column.storage if isinstance(column, pa.ExtensionArray) else column
+    encoded = ids.dictionary_encode()
+    if len(encoded.dictionary) * _FEW > len(column):
+        return _uuid_text(name)
+    texts = pa.array([str(UUID(bytes=one)) for one in encoded.dictionary.to_pylist()], pa.string())
+    return pl.Series(name, pl.from_arrow(texts.take(encoded.indices)))
 
 
 def _uuid_text(name: str) -> pl.Expr:

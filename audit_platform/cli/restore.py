@@ -243,7 +243,9 @@ def report_line(report: "RestoreReport") -> str:
     parts = [f"{report.partition}: {report.rows:,} rows {where}"]
     if report.seconds:
         parts.append(f"{report.seconds:.1f} s to load ({_rate(report.rows, report.seconds)})")
-    parts.append(f"{report.proof_seconds:.1f} s to prove and index")
+    parts.append(f"{report.proof_seconds:.1f} s to prove")
+    if report.indexing_seconds:
+        parts.append(f"{report.indexing_seconds:.1f} s to index")
     if report.is_root_equal:
         parts.append("equal to the seal")
     else:

@@ -94,6 +94,16 @@ class IndexReport:
     seconds: float
 
 
+def lacks_cold_indexes(conn: Connection, name: str) -> bool:
+    """Whether one of the indexes is not there.
+
+    Raises:
+        PartitionLost: There is no such table.
+    """
+    present = _present(conn, name)
+    return any(f"{name}_{index.suffix}" not in present for index in COLD_INDEXES)
+
+
 def build_cold_indexes(
     conn: Connection, name: str, *, patience: timedelta = PATIENCE
 ) -> IndexReport:

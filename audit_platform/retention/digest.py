@@ -15,7 +15,7 @@ The digest is SHA-256 over all leaves one after the other, of any number of rows
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -43,10 +43,14 @@ _Fields = tuple[bytes, ...]
 
 # One large sort: with the usual 4 MB it would merge dozens of runs.
 _WORK_MEM: Final = sql.SQL("set local work_mem = '64MB'")
+# Fetched and not by COPY: psycopg goes through its generators for every row of a COPY, 1.6 of the
+# 2.6 us that a row took. Ids as their bytes: a UUID object per row would cost half of that again.
 _LEAVES: Final = sql.SQL(
-    "copy (select id, leaf_hash from only {table} order by id, leaf_hash)"
-    " to stdout with (format binary)"
+    "declare leaves no scroll cursor for"
+    " select uuid_send(id), leaf_hash from only {table} order by id, leaf_hash"
 )
+_FETCH: Final = sql.SQL("fetch {} from leaves").format(sql.Literal(_LEAVES_AT_ONCE))
+_CLOSE: Final = sql.SQL("close leaves")
 _ROWS: Final = sql.SQL(
     'copy (select id, leaf_hash, "timestamp", tenant_id, source, action from only {table}'
     " order by id, leaf_hash) to stdout with (format binary)"
@@ -87,6 +91,14 @@ class _Digest:
         self._pending.append(leaf)
         if len(self._pending) >= _LEAVES_AT_ONCE:
             self._hash()
+
+    def add_all(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Take ids and leaves of at least one row."""
+        if not self.n:
+            self.first_id = rows[0][0]
+        self.last_id = rows[-1][0]
+        self.n += len(rows)
+        self._sha256.update(b"".join([leaf for _, leaf in rows]))
 
     def result(self) -> TableDigest:
         self._hash()
@@ -141,13 +153,15 @@ def digest_of(conn: Connection, table: str) -> TableDigest:
         table: In schema audit, a partition or not.
 
     Raises:
-        RowCountMismatch: The server sent another number of rows than it says.
         DatabaseError: There is no such table, or the connection broke.
     """
     digest = _Digest()
-    with _streamed(conn, _LEAVES, table) as rows:
-        for event_id, leaf in rows:
-            digest.add(event_id, leaf)
+    with as_owner(conn), translated():
+        conn.execute(_WORK_MEM)
+        conn.execute(_LEAVES.format(table=sql.Identifier("audit", table)))
+        while rows := conn.execute(_FETCH, binary=True).fetchall():
+            digest.add_all(rows)
+        conn.execute(_CLOSE)
     return digest.result()
 
 

@@ -1,9 +1,9 @@
 """Makes an archived partition a partition of `audit.event` again, sealed as it was.
 
 Here: the table of a detached partition, proved once more; or one filled from the archive, with the
-indexes and triggers of a sealed partition; then ATTACH and the record, in one transaction. Not
-here: a table beside the archive (`retention/restore.py`), opening a partition for more rows
-(`retention/reopen.py`).
+indexes of a hot partition; then triggers, ATTACH and the record, in one transaction. Not here: the
+cold indexes, which follow (`retention/restore.py`), a table beside the archive (likewise), opening
+a partition for more rows (`retention/reopen.py`).
 Guarantees: readers see the day all the time, from the archive until the commit that attaches its
 table, from the table after it; ATTACH reads no row under its lock, since a CHECK implies the
 bounds; a kill leaves the partition where it was, and a repeat begins again with the table.
@@ -26,7 +26,6 @@ from audit_platform.db.pool import Connection
 from audit_platform.db.queries import load_queries
 from audit_platform.errors import LockNotAvailable, PartitionBusy
 from audit_platform.retention.archived_partition import check_archived, live_files, refusal
-from audit_platform.retention.cold_indexes import build_cold_indexes
 from audit_platform.retention.detach import Attachment, read_attachment
 from audit_platform.retention.lifecycle import DDL_LOCK_KEY, as_owner
 from audit_platform.retention.partition import HOT_INDEXES, HOT_STORAGE
@@ -42,6 +41,7 @@ from audit_platform.retention.restored_table import (
     prove_table,
     refuse_grants,
     remark_proved,
+    take_statistics,
 )
 
 LOCK_TIMEOUT: Final = "500ms"
@@ -81,7 +81,7 @@ def reattach(
     patience_s: float = PATIENCE_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> RestoreReport:
-    """Attach a detached or dropped partition again.
+    """Attach a detached or dropped partition again; it may lack its cold indexes then.
 
     Args:
         conn: As `audit_maint` or the owner, in autocommit mode, outside a transaction, holding the
@@ -152,12 +152,10 @@ def _build(conn: Connection, row: PartitionRow, store: ArchiveStore) -> Filled:
         )
         for statement in _shape(row, table):
             conn.execute(statement)
+        # The planner has to know the table from the moment it is searched.
+        take_statistics(conn, row.name)
         remark_proved(conn, row.name, partition=row.name, generation=row.generation)
     crash("R_FILLED")
-    # Not in that transaction: they end with a VACUUM. An index lacking after a kill is built by
-    # the repeat, which begins with an empty table.
-    build_cold_indexes(conn, row.name)
-    crash("R_INDEXED")
     return filled
 
 

@@ -10,13 +10,16 @@ partition where it was; a repeat does what is left.
     way        state                     what is done
     beside     exported … dropped        COPY into audit.restored_<name>; searches stay as they are
     attached   detached                  the table is proved again, then attached
-    attached   dropped, or table lost    COPY into audit.<name>, indexes, triggers, then attached
+    attached   dropped, or table lost    COPY into audit.<name>, keys, then attached; searches read
+                                         it while its cold indexes are built
+    attached   attached by a killed one  the cold indexes that it lacks
 
 Source: storage design, sections 2 (step 6), 3 and 7.
 """
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 
 from audit_platform.archive.store import ArchiveStore
@@ -28,6 +31,7 @@ from audit_platform.retention.archived_partition import (
     live_files,
     verify_archived,
 )
+from audit_platform.retention.cold_indexes import build_cold_indexes, lacks_cold_indexes
 from audit_platform.retention.lifecycle import as_owner
 from audit_platform.retention.partition_table import (
     PartitionRow,
@@ -76,12 +80,38 @@ def restore_day(
             raise PartitionLost(f"there is no partition {row.name}", name=row.name)
         if not attach:
             return _restore_beside(conn, current, store, now=now)
-        beside = beside_name(current.name)
-        report = reattach(conn, current, store, now=now)
-        crash("R_COMMITTED")
-        # Searches have the day again; the copy that only operators could read is not needed.
-        drop_table(conn, beside)
-        return report
+        if current.returned_at is not None and lacks_cold_indexes(conn, current.name):
+            report = _attached(current)
+        else:
+            report = reattach(conn, current, store, now=now)
+            crash("R_COMMITTED")
+            # Searches have the day again; the copy that only operators could read is not needed.
+            drop_table(conn, beside_name(current.name))
+        return replace(report, indexing_seconds=_index(conn, current.name))
+
+
+def _index(conn: Connection, name: str) -> float:
+    """Build the cold indexes that an attached partition lacks; searches read it meanwhile."""
+    began_s = time.monotonic()
+    if lacks_cold_indexes(conn, name):
+        build_cold_indexes(conn, name)
+    crash("R_INDEXED")
+    return time.monotonic() - began_s
+
+
+def _attached(row: PartitionRow) -> RestoreReport:
+    """What is there of a restore that was killed after it had attached the partition."""
+    return RestoreReport(
+        partition=row.name,
+        generation=row.generation,
+        table=row.name,
+        rows=row.n or 0,
+        seconds=0.0,
+        proof_seconds=0.0,
+        is_attached=True,
+        expired_files=0,
+        is_root_equal=True,
+    )
 
 
 def _restore_beside(

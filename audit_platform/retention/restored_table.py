@@ -14,12 +14,14 @@ makes the rows frozen from the start (COPY … FREEZE), which a table made earli
 """
 
 import time
+from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
+import pyarrow as pa
 from psycopg import sql
 
 from audit_platform.archive.compare import TABLE_COLUMNS, review_table, sum_of_marks
@@ -41,6 +43,8 @@ from audit_platform.retention.digest import digest_of
 from audit_platform.retention.lifecycle import as_owner
 from audit_platform.retention.partition import PRIMARY_KEY
 from audit_platform.retention.removed_table import NOT_PROVED, REMARK
+
+_THREADS: Final = 2
 
 _CREATE: Final = sql.SQL(
     "create table {table} (like audit.event"
@@ -77,7 +81,8 @@ class RestoreReport:
         table: In schema audit.
         rows: In it.
         seconds: Of the COPY, files read and leaves computed meanwhile; 0 where the table was there.
-        proof_seconds: Of everything else: the proof, keys, indexes, attaching.
+        proof_seconds: Of everything else until it can be used: the proof, keys, attaching.
+        indexing_seconds: Of the cold indexes of an attached partition, which searches do not need.
         is_attached: Whether searches read it.
         expired_files: Files left out because their rows were deleted on purpose.
         is_root_equal: Whether the rows are exactly those under the sealed root; False where files
@@ -93,6 +98,7 @@ class RestoreReport:
     is_attached: bool
     expired_files: int
     is_root_equal: bool
+    indexing_seconds: float = 0.0
 
 
 def make_table(conn: Connection, table: str) -> None:
@@ -174,26 +180,24 @@ def fill_table(
     began_s = time.monotonic()
     name = sql.Identifier("audit", table)
     columns = sql.SQL(", ").join(map(sql.Identifier, TABLE_COLUMNS))
-    sums = _Sums()
+    sent = marks = 0
     with translated():
         conn.execute(_EMPTY.format(table=name))
-    # One batch is prepared in another thread while the server takes the one before.
     with (
-        closing(_texts(store, entries, sums)) as texts,
-        ThreadPoolExecutor(max_workers=1, thread_name_prefix="restore") as pool,
+        closing(_texts(store, entries)) as texts,
         conn.cursor() as cursor,
         translated(),
     ):
         with cursor.copy(_COPY.format(table=name, columns=columns)) as copy:
-            ahead = pool.submit(next, texts, None)
-            while (text := ahead.result()) is not None:
-                ahead = pool.submit(next, texts, None)
-                copy.write(text)
+            for text in texts:
+                copy.write(text.data)
+                sent += text.rows
+                marks += text.mark_sum
         stored = cursor.rowcount
-    if stored != sums.rows:
-        raise RowCountMismatch(sent=sums.rows, stored=stored)
+    if stored != sent:
+        raise RowCountMismatch(sent=sent, stored=stored)
     crash("R_COPIED")
-    return Filled(rows=stored, mark_sum=sums.marks, seconds=time.monotonic() - began_s)
+    return Filled(rows=stored, mark_sum=marks, seconds=time.monotonic() - began_s)
 
 
 def add_primary_key(conn: Connection, table: str) -> None:
@@ -261,19 +265,33 @@ def _proved(partition: str, generation: int) -> str:
     return f"{REMARK} of {partition}, generation {generation}; proved against its seal"
 
 
-@dataclass(slots=True)
-class _Sums:
-    """What was sent so far."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Text:
+    """One batch as COPY text."""
 
-    rows: int = 0
-    marks: int = 0
+    data: bytes
+    rows: int
+    mark_sum: int
 
 
-def _texts(store: ArchiveStore, entries: Sequence[FileEntry], sums: _Sums) -> Generator[bytes]:
-    """COPY text of each batch, each row with the leaf that its columns give."""
-    for batch in read_rows(store, entries):
-        rows = frame_of(batch)
-        rows = rows.with_columns(leaf_hashes(rows))
-        sums.marks += sum_of_marks(rows)
-        sums.rows += rows.height
-        yield copy_text(rows, TABLE_COLUMNS)
+def _texts(store: ArchiveStore, entries: Sequence[FileEntry]) -> Generator[_Text]:
+    """Prepare batches in threads while this one reads and the server takes those before.
+
+    Two threads: all but the hashing of rows is done outside the interpreter's lock, and the server
+    is busy for half as long with a batch as one thread is.
+    """
+    coming: deque[Future[_Text]] = deque()
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="restore") as pool:
+        for batch in read_rows(store, entries):
+            coming.append(pool.submit(_text_of, batch))
+            if len(coming) > _THREADS:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def _text_of(batch: pa.RecordBatch) -> _Text:
+    """COPY text of a batch, each row with the leaf that its columns give."""
+    rows = frame_of(batch)
+    rows = rows.with_columns(leaf_hashes(rows))
+    return _Text(data=copy_text(rows, TABLE_COLUMNS), rows=rows.height, mark_sum=sum_of_marks(rows))

@@ -31,7 +31,7 @@ from tests.integration.retention.lives import RULES, Life, live, visible_ids
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 BESIDE = ("R_TABLE_MADE", "R_COPIED", "R_PROVED", "R_FILLED")
-ATTACH = (*BESIDE, "R_INDEXED", "R_ATTACHED", "R_COMMITTED")
+ATTACH = (*BESIDE, "R_ATTACHED", "R_COMMITTED", "R_INDEXED")
 FROM_TABLE = ("R_PROVED", "R_ATTACHED", "R_COMMITTED")
 """Where the table is still there, no row comes from the archive."""
 DRILL = ("R_TABLE_MADE", "R_COPIED", "R_PROVED")
@@ -113,7 +113,8 @@ def test_restore_of_a_dropped_day_killed_at_each_point_ends_attached(
     before, kills = visible_ids(database, dropped), list[Kill]()
     restoring = asked(database, dropped, Act.ATTACH)
     for point in ATTACH:
-        is_done = point == "R_COMMITTED"
+        # From then on the day is searched; what a repeat adds are its cold indexes.
+        is_done = point in {"R_COMMITTED", "R_INDEXED"}
         # The process also takes up what the one before it left.
         killed(admin, act_and_die, restoring, point)
 

@@ -12,13 +12,14 @@ import pytest
 from audit_platform.archive.local_store import LocalStore
 from audit_platform.archive.store import open_store
 from audit_platform.db.pool import Connection, connected
-from audit_platform.errors import DatabaseUnavailable, LockNotAvailable
+from audit_platform.errors import DatabaseUnavailable, LockNotAvailable, StepRefused
 from audit_platform.retention.drill import drill_partition
 from audit_platform.retention.lifecycle import DDL_LOCK_KEY
 from audit_platform.retention.partition_states import State
 from audit_platform.retention.partition_table import one_at_a_time
 from audit_platform.retention.reattach import reattach
 from audit_platform.retention.restore import restore_day
+from audit_platform.retention.restored_table import RestoreReport
 from tests.conftest import Database
 from tests.integration.retention.archived import (
     archived_life,
@@ -131,6 +132,31 @@ def test_filled_table_that_could_not_be_attached_is_filled_anew(
 
     assert fresh(maint, dropped).state is State.VERIFIED
     assert visible_ids(database, dropped) == before
+
+
+def test_attached_day_that_lacks_an_index_gets_it_by_a_repeat_and_no_other_one(
+    database: Database, maint: Connection, dropped: Life
+) -> None:
+    """As after a kill between the attach and the indexes; the day is searched meanwhile."""
+    store = open_store(dropped.archive.as_uri())
+
+    def attach() -> RestoreReport:
+        row = fresh(maint, dropped)
+        return restore_day(maint, row, store, attach=True, now=dropped.dropping)
+
+    attach()
+    index = f"audit.{dropped.name}_text"
+    with psycopg.connect(database.admin_url) as admin:
+        admin.execute(f"drop index {index}".encode())
+    before = visible_ids(database, dropped)
+
+    report = attach()
+
+    assert (report.rows, report.is_attached, report.seconds) == (len(before), True, 0.0)
+    assert one_value(database, "select to_regclass(%s) is not null", index)
+    assert visible_ids(database, dropped) == before
+    with pytest.raises(StepRefused, match="attached, and searches read it there"):
+        attach()
 
 
 @pytest.mark.parametrize("state", [State.DETACHED, State.DROPPED])
