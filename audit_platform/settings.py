@@ -431,5 +431,9 @@ def _data_dir(
 def _invalid_setting(exc: ValidationError) -> InvalidSetting:
     first = exc.errors(include_url=False, include_input=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
-    message = f"{ENV_PREFIX}{name.upper()}: {first['msg'].lower()}; see .env.example for its range"
+    problem = first["msg"].lower()
+    if name in {"archive_url", "archive_copy_url"}:
+        # A pattern tells nobody what to write.
+        problem = "write file:///directory or s3://bucket/prefix, without credentials"
+    message = f"{ENV_PREFIX}{name.upper()}: {problem}; see .env.example for its range"
     return InvalidSetting(message, field=name)

@@ -9,8 +9,11 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import Final
 
 from audit_platform.cli.terminal_text import visible
+
+_FULL_WIDTH: Final = 1_000
 
 
 class ListOutput(StrEnum):
@@ -30,10 +33,12 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title in titles:
-        table.add_column(title, no_wrap=title != titles[-1], overflow="fold")
+        table.add_column(title, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    # A cut id is a wrong one: in a narrow terminal lines run over instead.
+    console = Console(width=_FULL_WIDTH, highlight=False, markup=False, emoji=False)
+    console.print(table, soft_wrap=True)
 
 
 def print_json(rows: Iterable[Mapping[str, object]]) -> None:

@@ -96,8 +96,13 @@ def connect(
     if answer_timeout_s is not None:
         connection.answer_timeout_s = answer_timeout_s
     if role is not None:
-        with translated():
-            connection.execute(psycopg.sql.SQL("set role {}").format(psycopg.sql.Identifier(role)))
+        try:
+            with translated():
+                statement = psycopg.sql.SQL("set role {}").format(psycopg.sql.Identifier(role))
+                connection.execute(statement)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
@@ -169,6 +174,11 @@ def _message(state: str | None, exc: psycopg.Error) -> str | None:
         return "The database does not exist. Check AUDIT_DATABASE_URL, or run `audit-platform up`."
     if state in {"42P01", "3F000", "42703"}:
         return "The schema is missing or old. Start the platform: it migrates the database."
+    if state == "42501" and "set role" in (exc.diag.message_primary or ""):
+        return (
+            "This needs the rights of an operator, which the login lacks. Use the login "
+            "audit_maint in AUDIT_MAINT_URL."
+        )
     if exc.diag.message_primary and state and state.startswith(("42", "0A", "55")):
         return f"PostgreSQL refused a statement ({state}: {exc.diag.message_primary})."
     return None

@@ -168,5 +168,29 @@ def test_rows_of_an_import_of_history_are_found_in_their_old_partitions(
     assert checks(run(location, "check_ledger", instance))["ledger_conservation"].passed
 
 
+@pytest.mark.parametrize(("sealed", "passed"), [("after", True), ("before", False)])
+def test_rows_that_were_archived_since_their_import_are_not_missing(
+    location: dg.Definitions,
+    instance: dg.DagsterInstance,
+    admin: Connection,
+    sealed: str,
+    passed: bool,
+) -> None:
+    """Only a partition that was sealed after the batch can hold its rows."""
+    store(admin, promised=30, stored=28)
+    admin.execute(
+        """insert into audit.partition (name, lo, hi, state, n, root, leaf_digest,
+             manifest_sha256, sealed_at, verified_at, verified_by, detached_at)
+           values ('event_20200601', '2020-06-01', '2020-06-02', 'detached', 2, ''::bytea,
+             ''::bytea, ''::bytea, now() + %s::interval, now(), 'test', now())""",
+        ["1 minute" if sealed == "after" else "-1 hour"],
+    )
+
+    found = checks(run(location, "check_ledger", instance))["ledger_conservation"]
+
+    assert found.passed == passed
+    assert found.metadata["batches that reach into the archive"].value == int(passed)
+
+
 def test_empty_ledger_passes(location: dg.Definitions, instance: dg.DagsterInstance) -> None:
     assert checks(run(location, "check_ledger", instance))["ledger_conservation"].passed

@@ -94,7 +94,14 @@ select
     r.n_new,
     r.n_late,
     r.committed_at,
-    coalesce(s.n_stored, 0) as n_stored
+    coalesce(s.n_stored, 0) as n_stored,
+    exists(
+        select
+        from audit.partition as p
+        where
+            p.state in ('detach_started', 'detached', 'dropped')
+            and p.sealed_at >= r.committed_at
+    ) as may_be_archived
 from recent as r
 left join stored as s on r.batch_id = s.batch_id
 order by r.committed_at desc;

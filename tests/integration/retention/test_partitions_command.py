@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from audit_platform.cli.app import app
 from audit_platform.cli.partitions import size_text
 from audit_platform.db.pool import Connection
-from audit_platform.errors import InvalidQuery
+from audit_platform.errors import InvalidQuery, PermissionRefused
 from audit_platform.events.identity import mint
 from audit_platform.retention.holds import HoldScope, place
 from audit_platform.retention.partition_table import note_error
@@ -155,6 +155,18 @@ def test_unknown_state_is_refused_with_those_that_exist(life: Life) -> None:
 
     assert isinstance(result.exception, InvalidQuery)
     assert "open, sealed, exported" in str(result.exception)
+
+
+def test_login_without_the_rights_says_which_one_has_them(
+    life: Life, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del life
+    monkeypatch.setenv("AUDIT_MAINT_URL", database.reader_url)
+
+    result = partitions()
+
+    assert isinstance(result.exception, PermissionRefused)
+    assert "audit_maint in AUDIT_MAINT_URL" in str(result.exception)
 
 
 @pytest.mark.parametrize(
