@@ -126,6 +126,11 @@ class PartitionFacts(Protocol):
         ...
 
     @property
+    def stepped_at(self) -> datetime | None:
+        """When its last step was recorded; None before the first."""
+        ...
+
+    @property
     def returned_at(self) -> datetime | None:
         """When it was attached again after a detach; None if it was not."""
         ...
@@ -163,19 +168,24 @@ def following_step(row: PartitionFacts) -> Step | None:
 def due_at(row: PartitionFacts, rules: LifecycleRules) -> datetime | None:
     """Say from when on the following step is due; None after the last.
 
-    A step without a waiting time is due since the end of the range.
+    A step without a waiting time is due since the end of the range, but never before the step
+    before it was recorded: while a clock is set back nothing goes on, since a detach recorded in
+    the past would use up the grace period before it began.
     """
     match row.state:
         case State.OPEN:
-            return row.hi + rules.seal_after
+            at = row.hi + rules.seal_after
         case State.VERIFIED:
             # Whoever brought an old day back wants to read it: it is hot again for as long as a
             # new one, not until the next night.
-            return max(row.hi, row.returned_at or row.hi) + rules.hot_for
+            at = max(row.hi, row.returned_at or row.hi) + rules.hot_for
         case State.DETACHED:
             # The table demands `detached_at` of this state; without it, never rather than now.
-            return None if row.detached_at is None else row.detached_at + rules.grace
+            if row.detached_at is None:
+                return None
+            at = row.detached_at + rules.grace
         case State.DROPPED:
             return None
         case _:
-            return row.hi
+            at = row.hi
+    return at if row.stepped_at is None else max(at, row.stepped_at)

@@ -88,6 +88,15 @@ class PartitionRow:
     restored_as: str | None = None
 
     @property
+    def stepped_at(self) -> datetime | None:
+        """When its last step was recorded; None while it was never sealed."""
+        known = (
+            *(self.sealed_at, self.seal_checked_at, self.indexed_at, self.exported_at),
+            *(self.verified_at, self.detached_at),
+        )
+        return max((moment for moment in known if moment is not None), default=None)
+
+    @property
     def returned_at(self) -> datetime | None:
         """When it was attached again; a table beside the archive does not count."""
         return self.restored_at if self.restored_as == self.name else None

@@ -75,6 +75,24 @@ def test_nothing_is_done_before_its_time(maint: Connection, life: Life) -> None:
     assert row_of(maint, life).state is State.OPEN
 
 
+@pytest.mark.parametrize("until", [Step.SEAL, Step.EXPORT, Step.VERIFY, Step.DETACH])
+def test_nothing_goes_on_while_the_clock_is_set_back(
+    database: Database, maint: Connection, life: Life, until: Step
+) -> None:
+    """A clock that was ahead is put right: no step is recorded before the one it follows."""
+    ahead = life.detaching + timedelta(days=400)
+    live(maint, life, now=ahead, until=until)
+    before = row_of(maint, life)
+
+    assert live(maint, life, now=life.detaching) == []
+    assert live(maint, life, now=ahead - timedelta(seconds=1)) == []
+
+    assert row_of(maint, life) == before
+    live(maint, life, now=ahead)
+    assert live(maint, life, now=ahead + timedelta(days=7))[-1].step is Step.DROP
+    assert visible_ids(database, life) == list(life.ids)
+
+
 def test_last_step_wanted_is_the_last_one_taken(maint: Connection, life: Life) -> None:
     first = live(maint, life, now=life.detaching, until=Step.EXPORT)
     again = live(maint, life, now=life.detaching, until=Step.EXPORT)

@@ -33,6 +33,7 @@ class Facts:
     indexed_at: datetime | None = None
     detached_at: datetime | None = None
     returned_at: datetime | None = None
+    stepped_at: datetime | None = None
 
 
 SEALED = Facts(state=State.SEALED, root=b"root")
@@ -79,6 +80,25 @@ def test_dropped_partition_needs_nothing_any_more() -> None:
 def test_detached_partition_without_its_moment_is_never_dropped() -> None:
     """The table forbids it; a decision must not rest on that alone."""
     assert next_step(replace(DETACHED, detached_at=None), RULES, HI + LATER) is None
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        Facts(state=State.SEALED),
+        replace(SEALED, indexed_at=HI),
+        replace(SEALED, state=State.EXPORTED),
+        replace(SEALED, state=State.VERIFIED),
+        replace(SEALED, state=State.DETACH_STARTED),
+    ],
+)
+def test_nothing_goes_on_while_the_clock_is_set_back(facts: Facts) -> None:
+    recorded = HI + RULES.hot_for + LATER
+    known = replace(facts, stepped_at=recorded)
+
+    assert due_at(known, RULES) == recorded
+    assert next_step(known, RULES, recorded - MICROSECOND) is None
+    assert next_step(known, RULES, recorded) is following_step(known)
 
 
 def test_naive_moment_decides_nothing() -> None:
