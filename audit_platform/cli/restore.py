@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RESTORE_ACTION: Final = "audit.partition.restore"
 ATTACH_ACTION: Final = "audit.partition.attach"
 REMOVE_ACTION: Final = "audit.partition.remove_restored"
+REPAIR_ACTION: Final = "audit.archive.repair"
 _DAY: Final = timedelta(days=1)
 _DAY_FORMAT: Final = "%Y-%m-%d"
 _LONGEST_REASON: Final = 500
@@ -61,6 +62,12 @@ Drill = Annotated[
     bool,
     typer.Option("--drill", help="Only on trial: restore, compare, record the result, drop."),
 ]
+Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair", help="Replace files that one copy lacks or holds damaged by the other's."
+    ),
+]
 FromCopy = Annotated[
     bool, typer.Option("--from-copy", help="Read the second copy (AUDIT_ARCHIVE_COPY_URL).")
 ]
@@ -80,6 +87,7 @@ def restore(
     attach: Attach = False,
     remove: Remove = False,
     drill: Drill = False,
+    repair: Repair = False,
     from_copy: FromCopy = False,
     reason: Reason = None,
     user: User = None,
@@ -88,14 +96,15 @@ def restore(
 
     Without --attach the rows go into audit.restored_<partition>, which operators read and no search
     does. With --attach searches read the day from PostgreSQL again. A drill without --day and
-    --partition chooses one at random.
+    --partition chooses one at random. Steps of the life cycle refuse a day one of whose copies is
+    damaged; --repair mends it with the other.
 
     A restore or drill that was killed leaves at most a table that no search reads: run it again,
     and it begins anew, or drop what it left with --remove. Exit code: 0 done, 1 failed or nothing
     there, 2 wrong use.
     """
-    if sum((attach, remove, drill)) > 1:
-        raise InvalidQuery("--attach, --remove and --drill exclude each other")
+    if sum((attach, remove, drill, repair)) > 1:
+        raise InvalidQuery("--attach, --remove, --drill and --repair exclude each other")
     if day is not None and partition:
         raise InvalidQuery("name either a --day or a --partition")
     if day is None and not partition and not drill:
@@ -110,6 +119,8 @@ def restore(
         for row in rows:
             if remove:
                 _remove(connection, row, acting)
+            elif repair:
+                _repair(connection, row, settings, acting)
             else:
                 _bring_back(connection, row, store, acting, is_attached=attach)
 
@@ -210,6 +221,22 @@ def _remove(connection: "Connection", row: "PartitionRow", acting: _Acting) -> N
     dropped = remove_restored(connection, row, now=now)
     said = ", ".join(f"audit.{table} dropped" for table in dropped)
     typer.echo(f"{row.name}: {said or 'no restored table'}")
+
+
+def _repair(
+    connection: "Connection", row: "PartitionRow", settings: "Settings", acting: _Acting
+) -> None:
+    from audit_platform.retention.archive_copies import repair_copies
+    from audit_platform.retention.lifecycle_settings import open_archive
+
+    store, copy_store = open_archive(settings)
+    if copy_store is None:
+        raise InvalidQuery("there is no second copy: AUDIT_ARCHIVE_COPY_URL is not set")
+    acting.record(REPAIR_ACTION, row, f"Mend the archive copies of {row.name} with one another")
+    mended = repair_copies(connection, row.name, store, copy_store)
+    typer.echo(f"{row.name}: {len(mended)} file(s) mended")
+    for finding in mended:
+        typer.echo(f"  {finding}: replaced")
 
 
 def _run_drills(

@@ -7,7 +7,12 @@ import pytest
 
 from audit_platform.archive.store import open_store
 from audit_platform.db.pool import Connection
-from audit_platform.retention.archive_copies import CopyComparison, compare_copies
+from audit_platform.errors import ArchiveDamaged
+from audit_platform.retention.archive_copies import (
+    CopyComparison,
+    compare_copies,
+    repair_copies,
+)
 from tests.conftest import Database
 from tests.integration.retention.lives import Life, begin_life, live, row_of
 
@@ -26,6 +31,12 @@ def life(database: Database, tmp_path: Path, maint: Connection) -> Life:
 def compare(maint: Connection, life: Life) -> CopyComparison:
     return compare_copies(
         row_of(maint, life), open_store(life.archive.as_uri()), open_store(life.copy.as_uri())
+    )
+
+
+def repair(maint: Connection, life: Life) -> tuple[str, ...]:
+    return repair_copies(
+        maint, life.name, open_store(life.archive.as_uri()), open_store(life.copy.as_uri())
     )
 
 
@@ -73,3 +84,53 @@ def test_any_damage_of_any_file_in_either_copy_is_named(
     assert path.name in finding
     assert ("archive" if place == "archive" else "second copy") in finding
     assert finding in found.verdict
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, remove])
+@pytest.mark.parametrize("suffix", ["parquet", "json"])
+@pytest.mark.parametrize("place", ["archive", "copy"])
+def test_a_damaged_copy_is_mended_with_the_other(
+    maint: Connection, life: Life, *, place: str, suffix: str, damage: Callable[[Path], None]
+) -> None:
+    root: Path = getattr(life, place)
+    (path,) = root.rglob(f"*.{suffix}")
+    whole = path.read_bytes()
+    damage(path)
+
+    mended = repair(maint, life)
+
+    assert len(mended) == 1
+    assert path.name in mended[0]
+    assert path.read_bytes() == whole
+    assert compare(maint, life).findings == ()
+    assert repair(maint, life) == ()
+
+
+def test_both_copies_may_each_be_damaged_elsewhere(maint: Connection, life: Life) -> None:
+    (data,), (manifest,) = life.archive.rglob("*.parquet"), life.copy.rglob("*.json")
+    remove(data)
+    flip(manifest)
+
+    assert len(repair(maint, life)) == 2
+
+    assert compare(maint, life).findings == ()
+
+
+def test_file_that_is_good_in_no_copy_is_left_to_a_backup(maint: Connection, life: Life) -> None:
+    (first,), (second,) = life.archive.rglob("*.parquet"), life.copy.rglob("*.parquet")
+    flip(first)
+    remove(second)
+    left = first.read_bytes()
+
+    with pytest.raises(ArchiveDamaged, match="good in no copy"):
+        repair(maint, life)
+
+    assert first.read_bytes() == left, "evidence stays"
+    assert not second.exists()
+
+
+def test_verdict_names_the_command_that_mends(maint: Connection, life: Life) -> None:
+    (path,) = life.copy.rglob("*.parquet")
+    remove(path)
+
+    assert f"restore --repair --partition {life.name}" in compare(maint, life).verdict

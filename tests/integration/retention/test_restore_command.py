@@ -92,6 +92,23 @@ def test_drill_is_run_by_hand(database: Database, life: Life) -> None:
     assert found[1] > 0
 
 
+def test_damaged_copy_is_mended_by_hand(shard: Shard, life: Life) -> None:
+    path = next(life.copy.rglob("*.parquet"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+
+    said = [restore("--repair", "--partition", life.name) for _ in range(2)]
+
+    assert [one.exit_code for one in said] == [0, 0], [one.output for one in said]
+    assert "1 file(s) mended" in said[0].stdout
+    assert path.name in said[0].stdout
+    assert "0 file(s) mended" in said[1].stdout
+    assert path.read_bytes() == whole
+    shard.drain()
+    acts = shard.rows("select entity_id from audit.event where action = 'audit.archive.repair'")
+    assert acts == [(life.name,), (life.name,)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
