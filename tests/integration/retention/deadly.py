@@ -20,7 +20,9 @@ from audit_platform.events.act_event import Act
 from audit_platform.events.act_log import ActLog, opened_act_log
 from audit_platform.events.dead_letter import DeadLetterVault, Sealed
 from audit_platform.events.stream import Appender
+from audit_platform.retention.classes import RetentionClasses
 from audit_platform.retention.expire import Deletion, expire_file
+from audit_platform.retention.late_expiry import LateDeletion, expire_late
 from audit_platform.retention.late_rows import LateMerge, merge_late
 from audit_platform.retention.old_generations import OldFiles, settle_generations
 from audit_platform.retention.rules import RuleBook
@@ -95,6 +97,13 @@ def expire(place: Place, book: RuleBook, path: str) -> None:
         store, copy_store = _stores(place)
         given = Deletion(book=book, store=store, copy_store=copy_store, log=log)
         expire_file(conn, place.life.name, path, given, now=place.now)
+
+
+def expire_rows(place: Place, book: RuleBook) -> None:
+    """Delete late rows whose time is over, and die at `deadly`."""
+    with connected(place.maint_url, application="doomed") as conn, _log(place) as log:
+        given = LateDeletion(book=book, classes=RetentionClasses(), log=log)
+        expire_late(conn, place.life.name, given, now=place.now)
 
 
 def killed(admin: Connection, target: Callable[..., None], *arguments: Any) -> None:

@@ -30,6 +30,7 @@ from audit_platform.settings import Settings
 from tests.conftest import Database
 from tests.factories import wire
 from tests.integration.events.shard import Shard
+from tests.integration.retention.deadly import Place, expire_rows, killed
 from tests.integration.retention.lives import begin_life
 from tests.integration.retention.merging import Merging, unheard_log
 
@@ -168,6 +169,25 @@ def test_without_the_log_nothing_goes(merging: Merging, shard: Shard) -> None:
         expire_late(merging.conn, merging.life.name, of_log(log), now=due(merging))
 
     assert waiting(shard) == before
+
+
+def test_a_deletion_killed_before_its_commit_is_repeated(
+    admin: Connection, merging: Merging, shard: Shard
+) -> None:
+    before = waiting(shard)
+    doomed = Place(
+        maint_url=merging.database.maint_url,
+        redis_url=merging.settings.redis_url.get_secret_value(),
+        key_prefix=merging.settings.key_prefix,
+        life=merging.life,
+        now=due(merging),
+        deadly="log",
+    )
+
+    killed(admin, expire_rows, doomed, BOOK)
+
+    assert waiting(shard) == before
+    assert [one.rows for one in expire(merging, now=due(merging))] == [2]
 
 
 def test_rows_of_a_partition_at_work_are_left_alone(admin: Connection, merging: Merging) -> None:
