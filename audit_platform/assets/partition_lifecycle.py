@@ -81,6 +81,8 @@ them back.
 
 Dropped only after a second proof in the same transaction: both copies have the hashes of the
 manifest, the table still equals its seal, the grace period is over, and no legal hold covers it.
+A partition that was restored into `audit.event` stays materialized here: it was dropped once.
+`audit-platform partitions` says where it is now.
 """
 
 

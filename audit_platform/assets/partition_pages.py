@@ -34,6 +34,7 @@ STEPS_OF_ASSET: Final[Mapping[str, tuple[Step, ...]]] = {
 """In the order of a partition's life; the last step of an asset completes it."""
 _ORDER: Final = tuple(Step)
 _SHOWN_FILES: Final = 50
+_SHA_DIGITS: Final = 16
 
 
 def has_taken(row: PartitionRow, step: Step) -> bool:
@@ -114,7 +115,8 @@ def _file_table(row: PartitionRow) -> dg.MetadataValue:
                     "bytes": entry.bytes,
                     "class": entry.retention_class,
                     "tenant": entry.tenant or "several",
-                    "sha256": entry.sha256,
+                    # In full it is cut by the edge of the page; the manifest has all of it.
+                    "sha256 begins": entry.sha256[:_SHA_DIGITS],
                 }
             )
             for entry in row.files[:_SHOWN_FILES]
@@ -126,7 +128,7 @@ def _file_table(row: PartitionRow) -> dg.MetadataValue:
                 dg.TableColumn("bytes", "int"),
                 dg.TableColumn("class", "string"),
                 dg.TableColumn("tenant", "string"),
-                dg.TableColumn("sha256", "string"),
+                dg.TableColumn("sha256 begins", "string"),
             ]
         ),
     )

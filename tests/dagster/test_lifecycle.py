@@ -127,7 +127,7 @@ def test_page_of_a_partition_shows_its_record(
     assert page["state"] == "verified"
     assert page["generation"] == 1
     assert page["seconds"] > 0
-    assert page["archive files"][0]["sha256"] == row.files[0].sha256
+    assert page["archive files"][0]["sha256 begins"] == row.files[0].sha256[:16]
     assert sums(result)["by partition"][0]["steps"] == "seal, index, export, verify"
 
 
