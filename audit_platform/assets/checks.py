@@ -67,10 +67,12 @@ def ledger_conservation(database: DatabaseResource) -> dg.AssetCheckResult:
 
 def _judge(comparison: LedgerComparison) -> dg.AssetCheckResult:
     broken = comparison.broken
-    description = f"{comparison.rows:,} rows of {len(comparison.batches)} batches are all there"
+    judged = [batch for batch in comparison.batches if not batch.is_unjudged]
+    rows = sum(batch.n_new for batch in judged)
+    description = f"{rows:,} rows of {len(judged)} batches are all there"
     if comparison.unjudged:
         # What an import of history brought and the next night archived.
-        description += f", {comparison.unjudged} batches perhaps in part in the archive"
+        description += f"; {comparison.unjudged} further batches reach into the archive"
     if broken:
         named = ", ".join(batch.batch_id for batch in broken[:5])
         description = f"{len(broken)} batches have other rows than their ledger says: {named}"
