@@ -130,6 +130,7 @@ search/                     questions about stored events
   cursor.py                 signed keyset cursor (pure)
   everywhere.py             one search over PostgreSQL and the archive, with one cursor
   border.py                 which events lie in PostgreSQL, which in the archive: one snapshot
+  time_limit.py             how long one search may take, PostgreSQL and archive together
   hot.py                    searches in PostgreSQL, late rows included
   cold.py                   searches in archived partitions: which files, rows read ahead
   cold_scan.py              newest matches of open files: which row groups
