@@ -74,6 +74,10 @@ soak: $(SYNCED) ## an hour at a steady rate, a fault a minute; ends with PASS or
 bench: $(SYNCED) ## figures of the call, the drain against \copy, and the latency
 	$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: bench-lifecycle
+bench-lifecycle: $(SYNCED) ## figures of archive, restore, searches and growth; 32 GB of disk, about 50 minutes
+	$(BIN)/python -m benchmarks border_reader archive_export archive_restore history_search growth $(ARGS)
+
 .PHONY: check
 check: check-format check-lint check-types check-imports check-sql check-style ## what CI runs before the tests
 
@@ -140,6 +144,6 @@ clean: ## remove the environment, caches and build results; data directories sta
 help: ## this text
 	@awk 'BEGIN {FS = ":.*## "} \
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	  /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@printf '\nVariables\n'
 	@sed -n 's/^#? /  /p' Makefile

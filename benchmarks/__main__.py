@@ -8,11 +8,15 @@ import argparse
 from collections.abc import Callable
 
 from benchmarks import (
+    archive_export,
+    archive_restore,
+    border_reader,
     dagster_storage,
     drain_memory,
     drain_rate,
     enqueue,
     growth,
+    history_search,
     idle_start,
     latency,
     log_call,
@@ -84,6 +88,27 @@ def _measure_bounded(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one tabl
     return redis_bounded.measure(seconds=120)
 
 
+def _measure_export(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    rows, rounds = (50_000, 1) if is_quick else (archive_export.ROWS, 3)
+    return archive_export.measure(rows=rows, rounds=rounds)
+
+
+def _measure_restore(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    if is_quick:
+        return archive_restore.measure(rows=50_000, events=8_000, rounds=1)
+    return archive_restore.measure(rows=archive_restore.ROWS, events=200_000, rounds=2)
+
+
+def _measure_history(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    if is_quick:
+        return history_search.measure(rows=150_000, searches=20)
+    return history_search.measure(rows=history_search.ROWS, searches=history_search.SEARCHES)
+
+
+def _measure_border(is_quick: bool) -> list[Figure]:  # noqa: FBT001 - one table of functions
+    return border_reader.measure(rows=3_000, rounds=1 if is_quick else 3)
+
+
 BENCHMARKS: dict[str, Measure] = {
     drain_rate.NAME: _measure_drain,
     drain_memory.NAME: _measure_memory,
@@ -96,6 +121,10 @@ BENCHMARKS: dict[str, Measure] = {
     enqueue.NAME: _measure_enqueue,
     dagster_storage.NAME: _measure_storage,
     redis_bounded.NAME: _measure_bounded,
+    border_reader.NAME: _measure_border,
+    archive_export.NAME: _measure_export,
+    archive_restore.NAME: _measure_restore,
+    history_search.NAME: _measure_history,
 }
 
 

@@ -18,6 +18,7 @@ from audit_platform.events.drain import run_drain
 from audit_platform.settings import Settings, load_settings
 from benchmarks.backlog import SEED, make_events, put_batches
 from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.memory import peak_kib
 from benchmarks.stack import running_stack
 
 NAME = "drain_memory"
@@ -57,14 +58,9 @@ def drain_and_report() -> None:
 
     assert audit_platform.definitions  # noqa: S101 - imported for its size
     settings = load_settings(**json.load(sys.stdin))
-    before_kib = _peak_kib()
+    before_kib = peak_kib()
     run_drain(settings, shard=0, run_id="benchmark", dead_run_id=None, report=lambda _report: None)
-    print(json.dumps({"before_kib": before_kib, "after_kib": _peak_kib()}))
-
-
-def _peak_kib() -> int:
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - no regular file
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    print(json.dumps({"before_kib": before_kib, "after_kib": peak_kib()}))
 
 
 def _parts(events: int) -> Iterator[int]:

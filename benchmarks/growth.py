@@ -11,7 +11,7 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -134,8 +134,14 @@ def measure(*, rows: int, events: int, rounds: int) -> list[Figure]:
     ]
 
 
-def fill(stack: Stack, rows: int) -> None:
-    """Replace what is stored by about `rows` rows in thirty partitions, today's the last."""
+def fill(stack: Stack, rows: int, *, values: Mapping[str, str] = VALUES) -> None:
+    """Replace what is stored by about `rows` rows in thirty partitions, today's the last.
+
+    Args:
+        stack: Whose table holds what a drain stored, at least a few thousand rows.
+        rows: All partitions together.
+        values: SQL of the columns that are not those of the template.
+    """
     stack.connection.execute(TEMPLATE.format(rows=TEMPLATE_ROWS).encode())
     stack.empty()
     before = {name: str(_row(stack, f"show {name}")[0]) for name in FILLING}
@@ -146,7 +152,7 @@ def fill(stack: Stack, rows: int) -> None:
     def fill_one(part: Part) -> None:
         with connected(stack.admin_url, application="benchmark") as connection:
             connection.execute(SESSION.encode())
-            _fill_part(connection, part, columns, rows // DAYS)
+            _fill_part(connection, part, columns, rows // DAYS, values)
 
     with ThreadPoolExecutor(CONNECTIONS) as executor:
         list(executor.map(fill_one, parts))
@@ -185,16 +191,22 @@ def _detached_parts(stack: Stack) -> list[Part]:
     return parts
 
 
-def _fill_part(connection: Connection, part: Part, columns: Sequence[str], rows: int) -> None:
+def _fill_part(
+    connection: Connection,
+    part: Part,
+    columns: Sequence[str],
+    rows: int,
+    values: Mapping[str, str],
+) -> None:
     table = f"audit.{part.name}"
     for name, _, constraint in part.indexes:
         drop = f"alter table {table} drop constraint {name}" if constraint else ""
         _execute(connection, drop or f"drop index audit.{name}")
-    values = [VALUES.get(column, f't."{column}"') for column in columns]
+    chosen = [values.get(column, f't."{column}"') for column in columns]
     statement = FILL.format(
         name=part.name,
         columns=", ".join(f'"{column}"' for column in columns),
-        values=", ".join(values),
+        values=", ".join(chosen),
         lo=part.lo.isoformat(),
         hi=part.hi.isoformat(),
         rows=rows,

@@ -35,6 +35,19 @@ EMPTY_TABLE = "drain into the empty table"
 FULL_TABLE = "drain into the filled table"
 ENQUEUE = "log(), acknowledged by Redis"
 XADD_PIPELINED = "XADD of single events, pipelined"
+DAY_COPY = "psql COPY … TO STDOUT of a day to nowhere"
+DAY_EXPORT = "export of a day"
+HOT_SEARCHES = (
+    "last 50 events of a tenant",
+    "history of an entity",
+    "activity of a user",
+    "failures of a day",
+)
+COLD_ENTITY = "search: history of an entity, archived"
+INSERT_STALL = "longest wait of inserts during maintenance"
+INGEST = "drain beside the restores"
+RESTORE_BESIDE = "restore beside the archive"
+RESTORE_ATTACHED = "restore attached, until it is searched"
 XADD_ALONE = "XADD of single events, one at a time"
 RATIOS = (
     Ratio(
@@ -84,6 +97,39 @@ RATIOS = (
         dividend=FULL_TABLE,
         divisor=EMPTY_TABLE,
         note="≥ 0.8",
+    ),
+    Ratio(
+        name="export ÷ COPY … TO STDOUT",
+        dividend=DAY_EXPORT,
+        divisor=DAY_COPY,
+        note="≥ 0.5; of the same partition",
+    ),
+    *(
+        Ratio(
+            name=f"p95 of {kind} ÷ 100 ms",
+            dividend=f"search: {kind}, p95",
+            divisor=100.0,
+            note="≤ 1; 30 million rows over 30 days",
+        )
+        for kind in HOT_SEARCHES
+    ),
+    Ratio(
+        name="longest wait of inserts during maintenance ÷ 250 ms",
+        dividend=INSERT_STALL,
+        divisor=250.0,
+        note="≤ 1",
+    ),
+    Ratio(
+        name="restore beside the archive ÷ drain",
+        dividend=RESTORE_BESIDE,
+        divisor=INGEST,
+        note="≥ 1; proof included",
+    ),
+    Ratio(
+        name="restore attached ÷ drain",
+        dividend=RESTORE_ATTACHED,
+        divisor=INGEST,
+        note="≥ 1; proof and hot indexes included",
     ),
     Ratio(
         name="log() to Redis ÷ pipelined XADD of single events",

@@ -4,11 +4,7 @@ P10 and R7 of the faults design. Every reader locks first, then takes its snapsh
 lack that lock and see nothing.
 """
 
-import json
 import os
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,7 @@ from audit_platform.retention.detach import Attachment, detach, read_attachment
 from audit_platform.retention.partition_states import State, Step
 from audit_platform.settings import Settings
 from tests.conftest import Database
-from tests.integration.retention.companion import beside
+from tests.integration.retention.border_life import watch_life
 from tests.integration.retention.creation import until
 from tests.integration.retention.detaching import detach_beside
 from tests.integration.retention.lives import (
@@ -33,14 +29,12 @@ from tests.integration.retention.lives import (
     row_of,
     visible_ids,
 )
-from tests.integration.retention.merging import DAY, Merging
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 ROWS = 3_000
 LEAST_HZ = 50
 LONGEST_STALL_S = 0.25
-QUIET_S = 3.0
 
 
 @pytest.fixture
@@ -103,93 +97,24 @@ def test_count_of_a_day_never_shrinks_from_seal_to_drop_and_again_while_writers_
     """A whole life; then an event comes late, the day is opened again and lives once more."""
     # Beside other work the figures are printed, not judged: they would speak of that work.
     is_alone = os.getloadavg()[0] < (os.cpu_count() or 1)
-    life = begin_life(database, tmp_path, rows=ROWS)
-    merging = Merging(conn=maint, database=database, settings=settings, life=life)
-    with ExitStack() as stack:
-        readers = [
-            stack.enter_context(beside("border_reader", **_reader(database, life, tenant=tenant)))
-            for tenant in (None, TENANTS[0])
-        ]
-        writers = [
-            stack.enter_context(beside("steady_writer", url=database.writer_url, shard=shard))
-            for shard in (1, 2)
-        ]
-        _wait(QUIET_S)
-        began_at = time.time()
-        first = [one.step for moment in life.moments for one in live(maint, life, now=moment)]
-        merging.store(merging.late_events(1))
-        (merged,) = merging.merge(now=life.dropping + DAY)
-        second = [
-            one.step
-            for days in (2, 10)
-            for one in live(maint, life, now=life.dropping + days * DAY)
-        ]
-        ended_at = time.time()
-        _wait(QUIET_S / 3)
-        seen = [reader.end() for reader in readers]
-        wrote = [writer.end() for writer in writers]
 
-    _say(seen, wrote, began_at=began_at, ended_at=ended_at)
-    assert (first, second) == (list(Step), list(Step))
-    assert (merged.opened_from, merged.added) == (State.DROPPED, 1)
-    row = row_of(maint, life)
+    watched = watch_life(database, maint, settings, tmp_path, rows=ROWS)
+
+    print(watched.text())  # noqa: T201 - figures are wanted
+    assert (watched.first, watched.second) == (list(Step), list(Step))
+    assert (watched.merged.opened_from, watched.merged.added) == (State.DROPPED, 1)
+    row = watched.row
     assert (row.state, row.generation, row.n) == (State.DROPPED, 2, ROWS + 1)
     # Neither less nor more, but for the one event that came.
-    shares = (ROWS, ROWS // len(TENANTS))
-    assert [one["changes"] for one in seen] == [[count, count + 1] for count in shares]
-    for one in seen:
+    assert [one["changes"] for one in watched.seen] == [
+        [count, count + 1] for count in (ROWS, ROWS // len(TENANTS))
+    ]
+    for one in watched.seen:
         assert one["places"] == ["PostgreSQL", "archive", "PostgreSQL", "archive"]
         assert one["twice"] == 0
-    assert [one["failures"] for one in wrote] == [[], []]
-    assert sum(one["other"] for one in wrote) == 0, "no event was late, bad or twice"
-    quiet_s, busy_s = _stalls(wrote, began_at=began_at, ended_at=ended_at)
+    assert [one["failures"] for one in watched.wrote] == [[], []]
+    assert sum(one["other"] for one in watched.wrote) == 0, "no event was late, bad or twice"
     if is_alone:
-        assert min(one["hz"] for one in seen) >= LEAST_HZ
+        assert watched.hz >= LEAST_HZ
         # A machine that stalls by itself stalls here too: what counts is what maintenance adds.
-        assert busy_s <= max(LONGEST_STALL_S, 2 * quiet_s)
-
-
-def _reader(database: Database, life: Life, *, tenant: str | None) -> dict[str, object]:
-    return {
-        "url": database.maint_url if tenant is None else database.reader_url,
-        "role": "audit_owner" if tenant is None else None,
-        "archive_url": life.archive.as_uri(),
-        "lo": life.bounds.lo.isoformat(),
-        "hi": life.bounds.hi.isoformat(),
-        "tenant": tenant,
-    }
-
-
-def _stalls(
-    wrote: Sequence[dict[str, Any]], *, began_at: float, ended_at: float
-) -> tuple[float, float]:
-    """Longest wait of a batch before the maintenance, and during it."""
-    waits = [(at, wait_s) for one in wrote for at, wait_s in one["waits"]]
-    quiet = [wait_s for at, wait_s in waits if at < began_at]
-    busy = [wait_s for at, wait_s in waits if began_at <= at <= ended_at]
-    return max(quiet), max(busy)
-
-
-def _say(
-    seen: Sequence[dict[str, Any]],
-    wrote: Sequence[dict[str, Any]],
-    *,
-    began_at: float,
-    ended_at: float,
-) -> None:
-    quiet_s, busy_s = _stalls(wrote, began_at=began_at, ended_at=ended_at)
-    stored = sum(one["stored"] for one in wrote)
-    batches = sum(len(one["waits"]) for one in wrote)
-    print(  # noqa: T201 - figures are wanted
-        f"\nseal to drop in {ended_at - began_at:.1f} s; {stored:,} rows in {batches:,} batches "
-        f"stored meanwhile, longest wait {busy_s * 1000:.0f} ms (before: {quiet_s * 1000:.0f} ms), "
-        f"load {os.getloadavg()[0]:.1f}"
-    )
-    for one in seen:
-        print(json.dumps(one))  # noqa: T201 - likewise
-
-
-def _wait(seconds: float) -> None:
-    """Let the programs beside this one run: their time is what is measured."""
-    deadline = time.monotonic() + seconds
-    until(lambda: time.monotonic() > deadline, what="time passes")
+        assert watched.busy_s <= max(LONGEST_STALL_S, 2 * watched.quiet_s)
