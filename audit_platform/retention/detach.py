@@ -42,7 +42,8 @@ DETACH_TIMEOUT: Final = "2s"
 """While it waits, DETACH CONCURRENTLY holds nothing that a reader or a writer needs."""
 FINALIZE_TIMEOUT: Final = "500ms"
 """Shorter than `deadlock_timeout` (1 s): FINALIZE waits for readers while it holds the partition,
-and a reader that wants the partition meanwhile must not be chosen as the victim of the deadlock."""
+and a reader that wants the partition meanwhile must not be chosen as the victim of the deadlock.
+Measured, and why the design says otherwise: docs/decisions/0019-finalize-gives-way.md."""
 PATIENCE_S: Final = 60.0
 """After this the next run goes on; readers have been sent to the archive by then."""
 _LOOK_AGAIN_S: Final = 0.1

@@ -1,24 +1,35 @@
 """Exports that fail or are killed: nothing half done, and a repeat ends well."""
 
+import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from audit_platform.archive.store import ArchiveStore, open_store
-from audit_platform.db.pool import Connection
-from audit_platform.errors import ArchiveFull, ArchiveMismatch, ArchiveReadOnly
+from audit_platform.archive.local_store import LocalStore
+from audit_platform.archive.store import ArchiveSink, ArchiveStore, open_store
+from audit_platform.db.pool import Connection, connected
+from audit_platform.errors import (
+    ArchiveFull,
+    ArchiveMismatch,
+    ArchiveReadOnly,
+    DatabaseUnavailable,
+)
 from tests.chaos.harness.small_disk import MEBIBYTE, small_disk
 from tests.conftest import Database
 from tests.integration.archive.exporting import export, files_below
-from tests.integration.archive.rows import many_rows, put_rows
+from tests.integration.archive.rows import many_rows, put_rows, row_at
 from tests.integration.retention.sealing import DAY, record_of, seal_day
 
 pytestmark = pytest.mark.integration
+
+LARGE, LARGE_ROWS = 20_000, 2_000
 
 # Exports the day of the tests, and kills itself at a named point.
 KILLED = """
@@ -66,6 +77,54 @@ def test_killed_export_is_finished_by_a_repeat(
         ]
     names = sorted(path.rpartition("/")[2] for path in [*paths, *paths])
     assert files_below(tmp_path) == names
+
+
+class EndingSessions(LocalStore):
+    """An archive in which the sessions of the export end when the first file is begun."""
+
+    def __init__(self, directory: Path, database: Database, application: str) -> None:
+        super().__init__(directory)
+        self._database, self._application = database, application
+        self.ended = 0
+
+    @contextmanager
+    def write(self, path: str) -> Iterator[ArchiveSink]:
+        with psycopg.connect(self._database.admin_url) as admin:
+            self.ended += admin.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where pid <>"
+                " pg_backend_pid() and datname = current_database() and application_name like %s",
+                [f"%{self._application}"],
+            ).rowcount
+        with super().write(path) as sink:
+            yield sink
+
+
+def test_export_whose_connections_break_leaves_nothing_and_a_repeat_succeeds(
+    database: Database,
+    maint: Connection,
+    admin: "psycopg.Connection[Any]",
+    tmp_path: Path,
+) -> None:
+    # More than the two batches that are read ahead.
+    large = json.dumps({"text": "x" * LARGE})
+    step = (DAY.hi - DAY.lo) / LARGE_ROWS
+    put_rows(
+        admin,
+        [row_at(DAY.lo + step * number, number, metadata=large) for number in range(LARGE_ROWS)],
+    )
+    seal_day(maint)
+    place = tmp_path / "archive"
+    with connected(database.maint_url, application="broken export") as conn:
+        breaking = EndingSessions(place, database, "broken export")
+        with pytest.raises(DatabaseUnavailable):
+            export(conn, breaking)
+    assert breaking.ended > 0
+    assert files_below(tmp_path) == []
+    assert record_of(maint).state == "sealed"
+
+    report = export(maint, open_store(place.as_uri()))
+
+    assert report.rows == LARGE_ROWS
 
 
 @pytest.mark.parametrize(
