@@ -15,7 +15,10 @@ from audit_platform.events.policy import Durability
 class Draft:
     """An event being put together."""
 
-    __slots__ = ("context", "durability", "event_id", "external_id", "record", "timestamp_us")
+    __slots__ = (
+        *("context", "durability", "event_id", "external_id", "is_plain", "record"),
+        "timestamp_us",
+    )
 
     def __init__(self, record: dict[str, object]) -> None:
         self.record = record
@@ -24,6 +27,8 @@ class Draft:
         self.external_id: str | None = None
         self.timestamp_us: int | None = None
         self.context: object = None
+        self.is_plain = True
+        """Whether its JSON fields hold exact built-in types alone."""
 
 
 Setter = Callable[[Draft, object], None]
