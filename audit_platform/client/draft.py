@@ -10,6 +10,7 @@ from typing import Final, cast
 from audit_platform.client import fields
 from audit_platform.events.event import EventStatus, check_text
 from audit_platform.events.policy import Durability
+from audit_platform.events.policy_rules import Decision
 
 
 class Draft:
@@ -29,6 +30,15 @@ class Draft:
         self.context: object = None
         self.is_plain = True
         """Whether its JSON fields hold exact built-in types alone."""
+
+    def set_defaults(self, decision: Decision) -> None:
+        """Set what the call's own arguments may still replace, and the rate, which none can."""
+        if decision.durability is not None:
+            self.durability = decision.durability
+        if decision.severity is not None:
+            self.record["severity"] = decision.severity
+        if decision.sampled_rate > 1:
+            self.record["sampled_rate"] = decision.sampled_rate
 
 
 Setter = Callable[[Draft, object], None]

@@ -66,8 +66,7 @@ class Snapshots:
         """Take what every event of a client has in common.
 
         Args:
-            tenant_id: Tenant of events that name none.
-            source: Source of events that name none.
+            tenant_id, source: Of events that name none.
             context: Where the client runs; under every event's own context.
             redactor: Takes secrets out.
             tail74: Gives 74 random bits.
@@ -118,8 +117,7 @@ class Snapshots:
         """Fix one event.
 
         Args:
-            action: What was done.
-            arguments: The other arguments of `log()`.
+            action, arguments: Of `log()`.
             scope: Of the call; None outside of any.
             now_us: When the call came; None: now.
             decision: Of the policies; None: there are none.
@@ -131,7 +129,7 @@ class Snapshots:
         draft = Draft({**self._base, **scope.fields})
         record = draft.record
         if decision is not None:
-            _set_defaults(draft, decision)
+            draft.set_defaults(decision)
         self._set_text(draft, "action", action)
         for name, value in arguments.items():
             # The frequent cases in line: a short text, as `_is_short` says, and a plain mapping.
@@ -217,7 +215,7 @@ class Snapshots:
         draft.record[name] = value
 
     def _set_json(self, draft: Draft, name: str, value: object) -> None:
-        if type(value) is not dict and not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
             raise fields.wrong_type(name, 'pass a mapping, for example {"plan": "pro"}', value)
         cleaned = self._clean(name, cast("object", value))
         if name == "context":
@@ -266,16 +264,6 @@ class Snapshots:
 def _is_short(value: object) -> bool:
     """Whether a text is shorter than any limit and than any secret."""
     return type(value) is str and 0 < len(value) < SHORTEST_SECRET
-
-
-def _set_defaults(draft: Draft, decision: Decision) -> None:
-    """Set what the call's own arguments may still replace, and the rate, which none can."""
-    if decision.durability is not None:
-        draft.durability = decision.durability
-    if decision.severity is not None:
-        draft.record["severity"] = decision.severity
-    if decision.sampled_rate > 1:
-        draft.record["sampled_rate"] = decision.sampled_rate
 
 
 def _context_json(draft: Draft, scope: Scope, redaction: FieldRedaction | None) -> str:
