@@ -108,10 +108,12 @@ def _steady(call: Call, *, threads: int, seconds: float, rate: float) -> list[fl
     """Call at `rate` from all threads together; returns microseconds per call."""
     took_us: list[list[float]] = [[] for _ in range(threads)]
 
-    def work(mine: list[float]) -> None:
+    def work(position: int) -> None:
+        mine = took_us[position]
         pause, period_s = threading.Event(), threads / rate
         calls = int(seconds * rate / threads) + WARM_UP_CALLS
-        next_at = time.perf_counter()
+        # In turn: four threads that wake in the same microsecond would measure each other's wake.
+        next_at = time.perf_counter() + position / rate
         for number in range(calls):
             next_at += period_s
             pause.wait(max(0.0, next_at - time.perf_counter()))
@@ -120,7 +122,7 @@ def _steady(call: Call, *, threads: int, seconds: float, rate: float) -> list[fl
             mine.append((time.perf_counter_ns() - begin) / 1000)
         del mine[:WARM_UP_CALLS]
 
-    _run_all([threading.Thread(target=work, args=(mine,)) for mine in took_us])
+    _run_all([threading.Thread(target=work, args=(position,)) for position in range(threads)])
     return [value for mine in took_us for value in mine]
 
 

@@ -18,12 +18,15 @@ from threading import Condition, Lock
 from time import monotonic
 from typing import Final
 
-from audit_platform.client.frozen import Frozen
+from audit_platform.client.frozen import FrozenCall
 from audit_platform.client.lane import Lane, Record, Run
 from audit_platform.client.seq_set import SeqSet
 from audit_platform.client.stats import DropReason
 from audit_platform.events.policy import BatchPolicy, Durability
 
+# Calls of a lane that wait to become events, at most. Beyond it the sender does not keep up, and
+# the threads that log make their events themselves, which slows them down to its pace.
+MAX_WAITING_CALLS: Final = 256
 _NEVER: Final = 1 << 62
 # While closing, time is short: probes go out more often than through an open circuit.
 _CLOSING_PAUSE_S: Final = 0.5
@@ -85,7 +88,7 @@ class Buffer:
             for number in range(2 * shards + 1)
         ]
         self._max_events, self._max_bytes = max_events, max_bytes
-        self._accepted = self._sent = self._events = self._bytes = self._spooled = 0
+        self._sent = self._events = self._bytes = self._spooled = 0
         # Events that no run has taken yet; the sender is woken when they reach `_wake_at`.
         self._queued, self._wake_at = 0, _NEVER
         self._dropped: Counter[tuple[DropReason, Durability]] = Counter()
@@ -125,43 +128,78 @@ class Buffer:
         """Whether a lane holds `best_effort` events."""
         return self._lanes[lane].is_best_effort
 
-    def put(self, shard: int, payload: bytes | Frozen, durability: Durability) -> Record | None:
-        """Take one event, or the call it will be made of, or drop it; never waits for room.
+    def put(self, shard: int, payload: bytes, durability: Durability) -> Record | None:
+        """Take one event, or drop it; never waits for room.
 
         Returns:
             None when it was dropped. A `durable` event is never dropped: without room it gets its
             number alone, and the caller hands it to `is_on_disk` or `lose`.
         """
-        size = len(payload)
+        number = shard + self._shards if durability is Durability.BEST_EFFORT else shard
         with self._lock:
-            self._accepted += 1
-            if self._is_closing:
-                self._dropped[DropReason.CLOSED, durability] += 1
-                return None
-            number = shard + self._shards if durability is Durability.BEST_EFFORT else shard
-            lane = self._lanes[number]
-            seq = lane.next_seq
-            lane.next_seq = seq + 1
-            self._note_number(number, seq)
-            if self.is_shedding and durability is Durability.BEST_EFFORT:
-                return self._drop(lane, seq, DropReason.SHED, durability)
-            if self._events >= self._max_events or self._bytes + size > self._max_bytes:
-                self._make_room(size, durability)
-                if self._events >= self._max_events or self._bytes + size > self._max_bytes:
-                    if durability is Durability.DURABLE:
-                        record = Record(seq, payload, durability)
-                        self._unqueued.add(record)
-                        return record
-                    return self._drop(lane, seq, DropReason.BUFFER_FULL, durability)
-            record = Record(seq, payload, durability)
-            lane.append(record)
-            self._events += 1
-            self._bytes += size
-            self._queued += 1
-            if self._queued >= self._wake_at:
-                self._wake_at = _NEVER
-                self._work.notify()
-            return record
+            return self._put(number, payload, len(payload), durability)
+
+    def put_call(self, shard: int, call: FrozenCall, durability: Durability) -> bool:
+        """Take one call that an event will be made of, or drop it, as `put` does.
+
+        Returns:
+            False when too many wait already, so that the caller has to make the event.
+        """
+        number = shard + self._shards if durability is Durability.BEST_EFFORT else shard
+        frozen = self._lanes[number].frozen
+        with self._lock:
+            if len(frozen) >= MAX_WAITING_CALLS:
+                return False
+            record = self._put(number, call, len(call[0]), durability)
+            if record is not None:
+                frozen.append(record)
+            return True
+
+    def _put(
+        self, number: int, payload: bytes | FrozenCall, size: int, durability: Durability
+    ) -> Record | None:
+        if self._is_closing:
+            self._dropped[DropReason.CLOSED, durability] += 1
+            return None
+        lane = self._lanes[number]
+        seq = lane.next_seq
+        lane.next_seq = seq + 1
+        self._note_number(number, seq)
+        record = Record(seq, payload, size, durability)
+        if (
+            self._events >= self._max_events
+            or self._bytes + size > self._max_bytes
+            or self.is_shedding
+        ) and not self._has_room(lane, record):
+            return record if durability is Durability.DURABLE else None
+        lane.records.append(record)
+        self._events += 1
+        self._bytes += size
+        self._queued += 1
+        if self._queued >= self._wake_at:
+            self._wake_at = _NEVER
+            self._work.notify()
+        return record
+
+    def _has_room(self, lane: Lane, record: Record) -> bool:
+        """Make room for an event, or give it up; a `durable` one waits for the disk instead."""
+        size, durability = record.size_bytes, record.durability
+        if durability is Durability.BEST_EFFORT and self.is_shedding:
+            self._drop(lane, record.seq, DropReason.SHED, durability)
+            return False
+        if not self._is_full(size):
+            return True
+        self._make_room(size, durability)
+        if not self._is_full(size):
+            return True
+        if durability is Durability.DURABLE:
+            self._unqueued.add(record)
+        else:
+            self._drop(lane, record.seq, DropReason.BUFFER_FULL, durability)
+        return False
+
+    def _is_full(self, size: int) -> bool:
+        return self._events >= self._max_events or self._bytes + size > self._max_bytes
 
     @property
     def is_half_full(self) -> bool:
@@ -173,23 +211,25 @@ class Buffer:
         with self._lock:
             lane = self._lanes[-1]
             self._note_number(self.control_lane, lane.next_seq)
-            lane.append(Record(lane.next_seq, payload, Durability.STANDARD))
+            record = Record(lane.next_seq, payload, len(payload), Durability.STANDARD)
+            lane.records.append(record)
             lane.next_seq += 1
 
     def _drop(self, lane: Lane, seq: int, reason: DropReason, durability: Durability) -> None:
         self._dropped[reason, durability] += 1
         lane.lose(seq, reason)
 
-    def frozen_count(self, shard: int) -> int:
-        """Calls of one shard that are no events yet; an unlocked look."""
-        return len(self._lanes[shard].frozen) + len(self._lanes[shard + self._shards].frozen)
+    @property
+    def waiting_calls(self) -> int:
+        """Calls that are no events yet; an unlocked look."""
+        return sum(len(lane.frozen) for lane in self._lanes)
 
-    def take_frozen(self, limit: int) -> list[tuple[Lane, Record]]:
-        """Take the oldest calls that are no events yet, for `settle`; nobody else gets them."""
+    def take_frozen(self) -> list[tuple[Lane, Record]]:
+        """Take the calls that are no events yet, for `settle`; nobody else gets them."""
         taken: list[tuple[Lane, Record]] = []
         with self._lock:
             for lane in self._lanes:
-                while lane.frozen and len(taken) < limit:
+                while lane.frozen:
                     record = lane.frozen.popleft()
                     if record.payload is not None:
                         taken.append((lane, record))
@@ -222,7 +262,7 @@ class Buffer:
         if durability is Durability.BEST_EFFORT:
             return
         lanes = [lane for lane in self._lanes if lane.is_best_effort]
-        while self._events >= self._max_events or self._bytes + size > self._max_bytes:
+        while self._is_full(size):
             lane = max(lanes, key=lambda lane: lane.waiting)
             if not lane.waiting:
                 return
@@ -483,8 +523,9 @@ class Buffer:
             dropped: dict[DropReason, dict[Durability, int]] = {}
             for (reason, durability), count in self._dropped.items():
                 dropped.setdefault(reason, {})[durability] = count
+            closed = sum(dropped.get(DropReason.CLOSED, {}).values())
             return BufferCounts(
-                accepted=self._accepted,
+                accepted=closed + sum(lane.next_seq - 1 for lane in self._lanes if lane.is_counted),
                 sent=self._sent,
                 buffered=self._events,
                 buffered_bytes=self._bytes,

@@ -13,13 +13,12 @@ successors and forked children.
 # the child with an import lock that nobody gives back (seen in a test, Python 3.11).
 import encodings.idna  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import logging
-import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, Unpack, cast
 
 from audit_platform.client import process_hooks
-from audit_platform.client.core import MAX_WAITING_CALLS, OWN_WORK_S, ClientCore
+from audit_platform.client.core import ClientCore
 from audit_platform.client.fields import EventArguments, EventRecord
 from audit_platform.client.frozen import freeze
 from audit_platform.client.policies import open_book
@@ -119,6 +118,8 @@ class AuditClient:
                 if durability is None:
                     durability = decision.durability
                     is_durable = durability is Durability.DURABLE
+            if durability is None:
+                durability = Durability.STANDARD
             if is_durable or not self._keep_call(
                 core, action, arguments, scope, decision, durability
             ):
@@ -140,7 +141,7 @@ class AuditClient:
     ) -> None:
         """Make the event in the call; returns when it is in memory, or, if `durable`, on disk."""
         is_known = type(durability) is Durability
-        if durability is not None and not is_known:
+        if not is_known:
             # As text, or wrong: judged like every other argument.
             arguments["durability"] = durability
         tenant_id, found, payload = core.snapshots.snapshot(
@@ -163,28 +164,21 @@ class AuditClient:
         durability: object,
     ) -> bool:
         """Copy the call for the sender; False when it has to become an event here."""
-        if durability is None:
-            durability = Durability.STANDARD
-        if type(durability) is Durability:
-            shard = self._shard_of_call(core, arguments, scope)
-            if shard is None or (core.own_work_until_s and core.is_flooded()):
-                return False
-            if core.buffer.frozen_count(shard) >= MAX_WAITING_CALLS:
-                core.own_work_until_s = time.monotonic() + OWN_WORK_S
-            else:
-                now_us = time.time_ns() // 1000
-                call = freeze(action, arguments, scope, now_us=now_us, decision=decision)
-                if call is not None:
-                    core.buffer.put(shard, call, durability)
-                    return True
-        return False
+        if type(durability) is not Durability or (core.own_work_until_s and core.is_flooded()):
+            return False
+        shard = 0 if self._shards == 1 else self._shard_of_call(core, arguments, scope)
+        call = None if shard is None else freeze(action, arguments, scope, decision)
+        if shard is None or call is None:
+            return False
+        if not core.buffer.put_call(shard, call, durability):
+            core.begin_flood()
+            return False
+        return True
 
     def _shard_of_call(
         self, core: ClientCore, arguments: Mapping[str, object], scope: Scope | None
     ) -> int | None:
         """Stream of a call that nobody has checked; None if its tenant is no plain text."""
-        if self._shards == 1:
-            return 0
         tenant_id = core.snapshots.tenant_of(arguments, scope)
         return shard_of(tenant_id, self._shards) if type(tenant_id) is str else None
 

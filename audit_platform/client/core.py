@@ -14,14 +14,14 @@ import time
 from collections import Counter
 from pathlib import PurePath
 from threading import Lock
-from typing import Final
+from typing import Final, cast
 
 from audit_platform.client.buffer import Buffer
 from audit_platform.client.control_events import ControlEvents
 from audit_platform.client.custodian import Custodian
 from audit_platform.client.declarations import Declarations
 from audit_platform.client.disk import Disk
-from audit_platform.client.frozen import Frozen
+from audit_platform.client.frozen import FrozenCall, thaw
 from audit_platform.client.policies import PolicyBook
 from audit_platform.client.sender import Sender
 from audit_platform.client.snapshot import Snapshots
@@ -37,10 +37,8 @@ from audit_platform.settings import ClientSettings
 logger = logging.getLogger(__name__)
 
 _EPOCH_BITS: Final = 63
-# Calls that wait to become events, at most. Beyond it the sender does not keep up, and the
-# threads that log make their events themselves, which slows them down to its pace.
-MAX_WAITING_CALLS: Final = 256
-# For so long, then: copying a call first is a tenth of the work, for nothing.
+# After too many calls waited, those that log make their events themselves for so long: copying a
+# call first is a tenth of the work, for nothing.
 OWN_WORK_S: Final = 0.25
 
 
@@ -131,6 +129,10 @@ class ClientCore:
         self.sender.ensure_started()
         self.is_started = self.sender.is_started
 
+    def begin_flood(self) -> None:
+        """Let the threads that log make their events themselves for a while."""
+        self.own_work_until_s = time.monotonic() + OWN_WORK_S
+
     def is_flooded(self) -> bool:
         """Whether the threads that log still make their events themselves."""
         if time.monotonic() < self.own_work_until_s:
@@ -170,19 +172,20 @@ class ClientCore:
 
     def make_events(self) -> None:
         """Make events of the calls that wait, in the order they came; safe from any thread."""
-        taken = self.buffer.take_frozen(MAX_WAITING_CALLS)
+        taken = self.buffer.take_frozen()
         if taken:
             self.buffer.settle(
                 [(lane, record, self._payload_of(record.payload)) for lane, record in taken]
             )
 
     def _payload_of(self, call: object) -> bytes | None:
-        if type(call) is not Frozen:
+        if type(call) is not tuple:
             return None  # shed meanwhile
+        _, scope, now_us, decision = frozen = cast("FrozenCall", call)
         try:
-            action, arguments = call.thaw()
+            action, arguments = thaw(frozen)
             return self.snapshots.snapshot(
-                action, arguments, call.scope, now_us=call.now_us, decision=call.decision
+                action, arguments, scope, now_us=now_us, decision=decision
             ).payload
         except Exception as exc:  # noqa: BLE001 - as in the call itself; counted and logged
             self.reject(exc)

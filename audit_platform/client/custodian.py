@@ -174,7 +174,7 @@ class Custodian:
             self._looked_s = now_s
             for slot, spool in self._disk.leftovers():
                 self._heirs.adopt(slot, spool)
-        self._trim_window()
+        self.trim_window()
 
     def _poll(self, appender: Appender, now_s: float) -> None:
         try:
@@ -283,7 +283,8 @@ class Custodian:
             self._buffer.moved_to_disk(run)
         return len(written) == len(runs)
 
-    def _trim_window(self) -> None:
+    def trim_window(self) -> None:
+        """Let the disk take over what the window has no room for."""
         while sum(custody.window_bytes for custody in self.own) > self._window_bytes:
             custody = max(self.own, key=lambda one: one.window_bytes)
             self.released += custody.trim(self._disk.write)

@@ -26,8 +26,9 @@ from audit_platform.events.stream import MAX_ENTRY_BYTES, MAX_EVENTS_PER_ENTRY, 
 # The line feeds between events count too.
 _ENTRY_ROOM: Final = MAX_ENTRY_BYTES - MAX_EVENTS_PER_ENTRY
 # Each write costs an fdatasync. Under overload entries are small and many: one write for each took
-# all the time of the sender, and memory ran over (64 MB of Redis, 2 cores, 2026-11-22).
-_TRIM_BYTES: Final = 4 << 20
+# all the time of the sender, and memory ran over (64 MB of Redis, 2 cores, 2026-11-22). A write of
+# 4 MiB took 0.2 s beside a flood of calls, in which the buffer ran full; one of 1 MiB does not.
+_TRIM_BYTES: Final = 1 << 20
 
 
 class Custody:

@@ -10,12 +10,16 @@ from typing import Final, cast
 from audit_platform.client import fields
 from audit_platform.events.event import EventStatus, check_text
 from audit_platform.events.policy import Durability
+from audit_platform.events.policy_rules import Decision
 
 
 class Draft:
     """An event being put together."""
 
-    __slots__ = ("context", "durability", "event_id", "external_id", "record", "timestamp_us")
+    __slots__ = (
+        *("context", "durability", "event_id", "external_id", "is_plain", "record"),
+        "timestamp_us",
+    )
 
     def __init__(self, record: dict[str, object]) -> None:
         self.record = record
@@ -24,6 +28,17 @@ class Draft:
         self.external_id: str | None = None
         self.timestamp_us: int | None = None
         self.context: object = None
+        self.is_plain = True
+        """Whether its JSON fields hold exact built-in types alone."""
+
+    def set_defaults(self, decision: Decision) -> None:
+        """Set what the call's own arguments may still replace, and the rate, which none can."""
+        if decision.durability is not None:
+            self.durability = decision.durability
+        if decision.severity is not None:
+            self.record["severity"] = decision.severity
+        if decision.sampled_rate > 1:
+            self.record["sampled_rate"] = decision.sampled_rate
 
 
 Setter = Callable[[Draft, object], None]

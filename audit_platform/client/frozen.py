@@ -10,6 +10,7 @@ as a subclass of dict, is refused here and becomes an event in the call itself.
 """
 
 import marshal
+import time
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -18,51 +19,39 @@ from audit_platform.events.policy_rules import Decision
 
 # Version 2 knows no references between objects, and is the faster for it.
 _MARSHAL_VERSION: Final = 2
+_copy: Final = marshal.dumps
 # What is larger is judged at once, so that the caller's buffer never holds it.
 MAX_FROZEN_BYTES: Final = 65_536
 
 
-class Frozen:
-    """One call: its arguments, its scope, its time, and what the policies said of it."""
-
-    __slots__ = ("_data", "decision", "now_us", "scope")
-
-    def __init__(
-        self, data: bytes, scope: Scope | None, now_us: int, decision: Decision | None = None
-    ) -> None:
-        self._data, self.scope, self.now_us, self.decision = data, scope, now_us, decision
-
-    def __len__(self) -> int:
-        """Bytes it takes in the buffer, as long as it is no event yet."""
-        return len(self._data)
-
-    def thaw(self) -> tuple[object, Mapping[str, object]]:
-        """Action and arguments, equal to those of the call."""
-        return cast("tuple[object, Mapping[str, object]]", marshal.loads(self._data))  # noqa: S302 - own bytes
+# A call that waits: its arguments, its scope, its microsecond, and what the policies said of it.
+# A plain tuple: one is made in every call, and a class would cost as much as the copy.
+FrozenCall = tuple[bytes, Scope | None, int, Decision | None]
 
 
 def freeze(
-    action: object,
-    arguments: Mapping[str, object],
-    scope: Scope | None,
-    *,
-    now_us: int,
-    decision: Decision | None = None,
-) -> Frozen | None:
-    """Copy a call.
+    action: object, arguments: Mapping[str, object], scope: Scope | None, decision: Decision | None
+) -> FrozenCall | None:
+    """Copy a call, and note its time.
 
     Args:
         action: First argument of `log()`.
         arguments: The others, in a dictionary of their own.
         scope: Of the calling thread or task; never changed, so not copied.
-        now_us: Microseconds since 1970.
         decision: Of the policies; shared and never changed, so not copied.
 
     Returns:
         None when a value is not of a built-in type, nests without end, or is too large.
     """
     try:
-        data = marshal.dumps(cast("Any", (action, arguments)), _MARSHAL_VERSION)
+        data = _copy(cast("Any", (action, arguments)), _MARSHAL_VERSION)
     except ValueError:
         return None
-    return Frozen(data, scope, now_us, decision) if len(data) <= MAX_FROZEN_BYTES else None
+    if len(data) > MAX_FROZEN_BYTES:
+        return None
+    return data, scope, time.time_ns() // 1_000, decision
+
+
+def thaw(call: FrozenCall) -> tuple[object, Mapping[str, object]]:
+    """Action and arguments, equal to those of the call."""
+    return cast("tuple[object, Mapping[str, object]]", marshal.loads(call[0]))  # noqa: S302 - own bytes

@@ -10,6 +10,8 @@ import json.encoder
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
+from pydantic_core import to_json
+
 from audit_platform.client import fields
 from audit_platform.errors import InvalidEvent
 from audit_platform.events.event import JSON_FIELDS
@@ -47,7 +49,7 @@ def _make_encoder() -> Callable[[object], str]:
 
 
 _encode: Final = _make_encoder()
-_NUL: Final = "\\u0000"
+_NUL: Final = b"\\u0000"
 
 
 def field_json(name: str, value: object) -> str:
@@ -62,43 +64,32 @@ def field_json(name: str, value: object) -> str:
         raise _no_json(name, exc) from exc
 
 
-def to_payload(record: Mapping[str, object], context_json: str, *, max_bytes: int) -> bytes:
+def to_payload(
+    record: Mapping[str, object], context_json: str, *, max_bytes: int, is_plain: bool = False
+) -> bytes:
     """Write a whole event.
 
     Args:
         record: Every field but the context, in wire form.
         context_json: JSON text of the context.
         max_bytes: Largest event.
+        is_plain: Whether the record holds exact built-in types alone, which a faster encoder
+            writes alike (finite numbers alone); `1e-7` stands for `1e-07` then.
 
     Raises:
         InvalidEvent: Something in it cannot be stored; names the field.
     """
-    try:
-        text = _encode(record)
-    except (TypeError, ValueError, RecursionError, RuntimeError):
-        for name in JSON_FIELDS:
-            field_json(name, record.get(name))
-        raise
+    payload = (_plain_json(record) if is_plain else None) or _encoded(_record_json(record))
     if context_json != "{}":
-        text = f'{text[:-1]},"context":{context_json}}}'
-    if text.count('":') > MAX_JSON_KEYS:
-        _refuse_many_keys(text)
-    if _NUL in text and _holds_nul(json.loads(text)):
+        payload = b'%b,"context":%b}' % (payload[:-1], _encoded(context_json))
+    if payload.count(b'":') > MAX_JSON_KEYS:
+        _refuse_many_keys(payload)
+    if _NUL in payload and _holds_nul(json.loads(payload)):
         raise InvalidEvent(
             field="event",
             problem="holds a NUL character",
             remedy="remove it; PostgreSQL stores none",
         )
-    return _encoded(text, max_bytes)
-
-
-def _encoded(text: str, max_bytes: int) -> bytes:
-    try:
-        payload = text.encode()
-    except UnicodeEncodeError:
-        raise InvalidEvent(
-            field="event", problem="holds a lone surrogate", remedy="decode the text correctly"
-        ) from None
     if len(payload) > max_bytes:
         raise InvalidEvent(
             field="event",
@@ -106,6 +97,32 @@ def _encoded(text: str, max_bytes: int) -> bytes:
             remedy=f"keep it below {max_bytes}: store large values elsewhere",
         )
     return payload
+
+
+def _plain_json(record: Mapping[str, object]) -> bytes | None:
+    """Write it four times as fast, in Rust; None where that encoder refuses, as a surrogate."""
+    try:
+        return to_json(record)
+    except ValueError:
+        return None
+
+
+def _record_json(record: Mapping[str, object]) -> str:
+    try:
+        return _encode(record)
+    except (TypeError, ValueError, RecursionError, RuntimeError):
+        for name in JSON_FIELDS:
+            field_json(name, record.get(name))
+        raise
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidEvent(
+            field="event", problem="holds a lone surrogate", remedy="decode the text correctly"
+        ) from None
 
 
 def _no_json(name: str, exc: Exception) -> InvalidEvent:
@@ -118,9 +135,9 @@ def _no_json(name: str, exc: Exception) -> InvalidEvent:
     )
 
 
-def _refuse_many_keys(text: str) -> None:
+def _refuse_many_keys(payload: bytes) -> None:
     """Count the keys of all JSON fields together, as the ingest job does."""
-    event = cast("dict[str, object]", json.loads(text))
+    event = cast("dict[str, object]", json.loads(payload))
     keys = sum(_key_count(event.get(name)) for name in JSON_FIELDS)
     if keys > MAX_JSON_KEYS:
         raise InvalidEvent(

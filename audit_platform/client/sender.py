@@ -194,6 +194,8 @@ class Sender:
         if delay_s is None:
             for one in outgoing:
                 self._custodian.note_sent(one)
+            # A little after each trip: half a second's worth in one piece let the buffer run full.
+            self._custodian.trim_window()
             return True
         if self._transport.is_refused:
             self._custodian.note_refusal()

@@ -9,7 +9,7 @@ changes nothing; `events/event.to_wire` gives equal JSON for the same event.
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from audit_platform.client import fields
 from audit_platform.client.draft import SETTERS, Draft
@@ -44,6 +44,12 @@ class Snapshot(NamedTuple):
     payload: bytes
 
 
+# As `Snapshot(...)`, without the call in Python that a named tuple makes of it.
+_snapshot: Final[Callable[[type[Snapshot], tuple[str, Durability, bytes]], Snapshot]] = cast(
+    "Any", tuple.__new__
+)
+
+
 class Snapshots:
     """Turns arguments into events with the defaults of one client; safe to share."""
 
@@ -60,8 +66,7 @@ class Snapshots:
         """Take what every event of a client has in common.
 
         Args:
-            tenant_id: Tenant of events that name none.
-            source: Source of events that name none.
+            tenant_id, source: Of events that name none.
             context: Where the client runs; under every event's own context.
             redactor: Takes secrets out.
             tail74: Gives 74 random bits.
@@ -112,8 +117,7 @@ class Snapshots:
         """Fix one event.
 
         Args:
-            action: What was done.
-            arguments: The other arguments of `log()`.
+            action, arguments: Of `log()`.
             scope: Of the call; None outside of any.
             now_us: When the call came; None: now.
             decision: Of the policies; None: there are none.
@@ -125,17 +129,18 @@ class Snapshots:
         draft = Draft({**self._base, **scope.fields})
         record = draft.record
         if decision is not None:
-            _set_defaults(draft, decision)
+            draft.set_defaults(decision)
         self._set_text(draft, "action", action)
         for name, value in arguments.items():
-            # The frequent cases in line: a text shorter than any limit and than any secret, and a
-            # plain mapping.
+            # The frequent cases in line: a short text, as `_is_short` says, and a plain mapping.
             kind = type(value)
             is_plain = False
             if kind is str:
                 is_plain = 0 < len(cast("str", value)) < SHORTEST_SECRET and name in TEXT_LIMITS
             elif kind is dict and name in _PLAIN_JSON:
-                is_plain = self._redactor.is_clean(value, field=name)
+                look = self._redactor.look(value, field=name)
+                is_plain = look.is_clean
+                draft.is_plain = draft.is_plain and look.is_plain
             if is_plain:
                 record[name] = value
             elif value is not None:
@@ -145,11 +150,11 @@ class Snapshots:
         context_json = _context_json(draft, scope, redaction)
         if redaction is not None:
             redaction.apply(record)
-        return Snapshot(
-            cast("str", record["tenant_id"]),
-            draft.durability,
-            to_payload(record, context_json, max_bytes=self._max_event_bytes),
+            draft.is_plain = False
+        payload = to_payload(
+            record, context_json, max_bytes=self._max_event_bytes, is_plain=draft.is_plain
         )
+        return _snapshot(Snapshot, (cast("str", record["tenant_id"]), draft.durability, payload))
 
     def scope(self, parent: Scope | None, names: Mapping[str, object]) -> Scope:
         """Check and redact what a `with context(...)` block adds, once for all its events.
@@ -170,14 +175,12 @@ class Snapshots:
         return Scope(fields=draft.record, context=redacted, context_json=context_json)
 
     def _set(self, draft: Draft, name: str, value: object) -> None:
-        if name in TEXT_LIMITS:
+        if name == "entity":
+            self._set_entity(draft, value)
+        elif name in TEXT_LIMITS:
             self._set_text(draft, name, value)
         elif name in JSON_FIELDS:
             self._set_json(draft, name, value)
-        elif name == "entity":
-            entity_type, entity_id = fields.entity_parts(value)
-            self._set_text(draft, "entity_type", entity_type)
-            self._set_text(draft, "entity_id", entity_id)
         elif name in SETTERS:
             SETTERS[name](draft, value)
         else:
@@ -186,6 +189,14 @@ class Snapshots:
                 problem=f"is the unknown argument {name[:40]!r}",
                 remedy="put further values into metadata or context",
             )
+
+    def _set_entity(self, draft: Draft, value: object) -> None:
+        entity_type, entity_id = fields.entity_parts(value)
+        if _is_short(entity_type) and _is_short(entity_id):
+            draft.record["entity_type"], draft.record["entity_id"] = entity_type, entity_id
+        else:
+            self._set_text(draft, "entity_type", entity_type)
+            self._set_text(draft, "entity_id", entity_id)
 
     def _set_text(self, draft: Draft, name: str, value: object) -> None:
         if name in fields.ID_FIELDS:
@@ -204,12 +215,13 @@ class Snapshots:
         draft.record[name] = value
 
     def _set_json(self, draft: Draft, name: str, value: object) -> None:
-        if type(value) is not dict and not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
             raise fields.wrong_type(name, 'pass a mapping, for example {"plan": "pro"}', value)
         cleaned = self._clean(name, cast("object", value))
         if name == "context":
             draft.context = cleaned
         else:
+            draft.is_plain = False
             draft.record[name] = cleaned
 
     def _clean(self, name: str, value: object) -> object:
@@ -249,14 +261,9 @@ class Snapshots:
             draft.context = self._clean("context", {**own, "external_id": draft.external_id})
 
 
-def _set_defaults(draft: Draft, decision: Decision) -> None:
-    """Set what the call's own arguments may still replace, and the rate, which none can."""
-    if decision.durability is not None:
-        draft.durability = decision.durability
-    if decision.severity is not None:
-        draft.record["severity"] = decision.severity
-    if decision.sampled_rate > 1:
-        draft.record["sampled_rate"] = decision.sampled_rate
+def _is_short(value: object) -> bool:
+    """Whether a text is shorter than any limit and than any secret."""
+    return type(value) is str and 0 < len(value) < SHORTEST_SECRET
 
 
 def _context_json(draft: Draft, scope: Scope, redaction: FieldRedaction | None) -> str:

@@ -35,19 +35,26 @@ _SMALLEST_CARD: Final = 10**11
 _MAX_CACHED: Final = 4_096
 _MAX_CACHED_LENGTH: Final = 256
 # Types whose JSON cannot hold a secret; whole numbers may be card numbers and are looked at.
-_INERT: Final = frozenset({float, bool, type(None), datetime, date, time, UUID})
+_INERT: Final = frozenset({bool, type(None)})
+# What `_inspect` may meet in plain JSON; the loops see to scalars themselves.
+_NESTING: Final = frozenset({dict, list, tuple, str})
+_INERT_TEXT: Final = frozenset({datetime, date, time, UUID})
 
 
-class _Walk:
-    """State of one walk: what it may still visit, and whether all seen so far is clean.
+class Look:
+    """A walk over one value: what it may still visit, and what is known of all seen so far.
 
     Spending from one budget bounds the work, also where one list is contained many times.
     """
 
-    __slots__ = ("characters", "field", "is_clean", "keys")
+    __slots__ = ("characters", "field", "is_clean", "is_plain", "keys")
 
     def __init__(self, field: str, characters: int, keys: int) -> None:
-        self.field, self.characters, self.keys, self.is_clean = field, characters, keys, True
+        self.field, self.characters, self.keys = field, characters, keys
+        self.is_clean = True
+        """Whether it surely holds no secret."""
+        self.is_plain = True
+        """Whether all of it is exactly what JSON knows: no subclass, no datetime, no NaN."""
 
 
 class Redactor:
@@ -90,14 +97,22 @@ class Redactor:
         Raises:
             InvalidEvent: Too deep (or containing itself), too many keys, too large.
         """
-        walk = _Walk(field, self._max_characters, self._max_keys)
+        return self.look(value, field=field).is_clean
+
+    def look(self, value: object, *, field: str) -> Look:
+        """Say what is known of a value: `is_clean` and `is_plain`; see there.
+
+        Raises:
+            InvalidEvent: As `is_clean`.
+        """
+        walk = Look(field, self._max_characters, self._max_keys)
         if type(value) is dict:
             self._inspect_mapping(cast("dict[object, object]", value), 1, walk)
         else:
             self._inspect(value, 1, walk)
         if walk.characters < 0:
             self._refuse(1, walk)
-        return walk.is_clean
+        return walk
 
     def is_clean_text(self, text: str) -> bool:
         """Whether one text surely holds no secret."""
@@ -122,7 +137,14 @@ class Redactor:
         """
         return value if self.is_clean(value, field=field) else self._rebuild(value)
 
-    def _inspect(self, value: object, depth: int, walk: _Walk) -> None:
+    def _inspect(self, value: object, depth: int, walk: Look) -> None:
+        if type(value) is float:
+            # JSON has no word for what is not finite: the encoder shall say so.
+            walk.is_plain = walk.is_plain and value - value == 0
+            return
+        walk.is_plain = walk.is_plain and type(value) in _NESTING
+        if type(value) in _INERT_TEXT:
+            return
         if isinstance(value, dict):
             self._inspect_mapping(cast("dict[object, object]", value), depth, walk)
         elif isinstance(value, list | tuple):
@@ -139,7 +161,7 @@ class Redactor:
         else:
             walk.is_clean = False
 
-    def _inspect_mapping(self, value: Mapping[object, object], depth: int, walk: _Walk) -> None:
+    def _inspect_mapping(self, value: Mapping[object, object], depth: int, walk: Look) -> None:
         """Look at one mapping. Scalars are handled in line: this loop is most of the cost."""
         size = len(value)
         # An item needs two characters of JSON at least.
@@ -161,10 +183,10 @@ class Redactor:
                     walk.is_clean = False
             elif type(item) is dict:
                 self._inspect_mapping(cast("dict[object, object]", item), depth + 1, walk)
-            elif type(item) not in _INERT:
+            elif type(item) not in _INERT and (type(item) is not float or item - item != 0):
                 self._inspect(item, depth + 1, walk)
 
-    def _inspect_items(self, value: Sequence[object], depth: int, walk: _Walk) -> None:
+    def _inspect_items(self, value: Sequence[object], depth: int, walk: Look) -> None:
         walk.characters -= 2 * len(value)
         if depth > self._max_depth or walk.characters < 0:
             self._refuse(depth, walk)
@@ -173,10 +195,10 @@ class Redactor:
                 walk.is_clean = walk.is_clean and item < _SMALLEST_CARD
             elif type(item) is dict:
                 self._inspect_mapping(cast("dict[object, object]", item), depth + 1, walk)
-            elif type(item) not in _INERT:
+            elif type(item) not in _INERT and (type(item) is not float or item - item != 0):
                 self._inspect(item, depth + 1, walk)
 
-    def _refuse(self, depth: int, walk: _Walk) -> Never:
+    def _refuse(self, depth: int, walk: Look) -> Never:
         problem, remedy = (
             f"is larger than {self._max_characters} characters",
             "store it elsewhere and log its address",

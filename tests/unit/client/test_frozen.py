@@ -5,7 +5,7 @@ from collections import OrderedDict
 from typing import Any
 
 from audit_platform.client import AuditClient, Durability
-from audit_platform.client.core import MAX_WAITING_CALLS
+from audit_platform.client.buffer import MAX_WAITING_CALLS
 from audit_platform.client.stats import DropReason
 from audit_platform.events.identity import uuid7_ms
 from tests.unit.client.conftest import logged
@@ -45,7 +45,7 @@ def test_more_waiting_calls_than_the_sender_takes_become_events_in_the_call(
     for number in range(MAX_WAITING_CALLS + 10):
         client.log("a", user_id=str(number))
 
-    assert client._core.buffer.frozen_count(0) == MAX_WAITING_CALLS
+    assert client._core.buffer.waiting_calls == MAX_WAITING_CALLS
     events = logged(client)
     assert [event["user_id"] for event in events] == [
         str(number) for number in range(MAX_WAITING_CALLS + 10)
