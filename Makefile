@@ -75,7 +75,7 @@ bench: $(SYNCED) ## figures of the call, the drain against \copy, and the latenc
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: bench-lifecycle
-bench-lifecycle: $(SYNCED) ## figures of archive, restore, searches and growth; 32 GB of disk, about 50 minutes
+bench-lifecycle: $(SYNCED) ## figures of archive, restore, searches and growth; 34 GB of disk, about 50 minutes
 	$(BIN)/python -m benchmarks border_reader archive_export archive_restore history_search growth $(ARGS)
 
 .PHONY: check
