@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-#? ARGS           options of demo, up and bench, e.g. make demo ARGS=--exit
+#? ARGS           options of demo, up, bench and e2e-lifecycle, e.g. make demo ARGS=--exit
 ARGS ?=
 #? TESTS          what `make test` runs: paths, or -k and -m expressions
 TESTS ?=
@@ -19,6 +19,8 @@ CHAOS ?= -m chaos
 SOAK_MINUTES ?= 60
 #? SOAK_RATE      events a second of `make soak`
 SOAK_RATE ?= 1000
+#? LIFECYCLE_ROWS rows of `make e2e-lifecycle`, spread over 40 days
+LIFECYCLE_ROWS ?= 5000000
 #? PYTHON         a Python 3.11; found on the PATH and among pyenv's versions
 PYTHON ?= $(shell .ci/find-python)
 #? UV             uv to use; default: the machine's, otherwise .uv/bin/uv
@@ -56,6 +58,10 @@ test: $(SYNCED) ## every test, in random order
 .PHONY: e2e
 e2e: $(SYNCED) ## the real stack from outside: daemon, code server, webserver, GraphQL
 	$(BIN)/pytest -n 0 -m acceptance
+
+.PHONY: e2e-lifecycle
+e2e-lifecycle: $(SYNCED) ## 40 days of rows through their whole life on the real stack; ends with PASS or FAIL
+	$(BIN)/python -m tests.acceptance.lifecycle --rows $(LIFECYCLE_ROWS) $(ARGS)
 
 .PHONY: chaos
 chaos: $(SYNCED) ## all fault tests on PostgreSQL 18 and 16, at least 200 kills each; ends with a table

@@ -190,9 +190,10 @@ def _numbered(numbers: pl.Series) -> pl.Expr:
 def _ids(times_ms: pl.Series, *, first: pl.Series, second: pl.Series) -> pl.Series:
     """UUIDv7 texts: 48 bits of time, version, 12 bits, variant, 62 bits."""
     high = times_ms.cast(pl.UInt64) * 65_536 + 0x7000 + first % 4_096
-    low = second // 4 + pl.lit(1 << 63, pl.UInt64)
-    pairs = pl.select(pl.concat_list(high.alias("high"), low).alias("pair"))["pair"].explode()
-    words = array("Q", pairs.to_list())
+    low = second // 4 + pl.Series([1 << 63], dtype=pl.UInt64)
+    words = array("Q", bytes(16 * len(times_ms)))
+    words[0::2] = array("Q", high.to_list())
+    words[1::2] = array("Q", low.to_list())
     words.byteswap()
     stored = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(16), len(times_ms), [None, pa.py_buffer(words.tobytes())]

@@ -14,7 +14,7 @@ from typing import Final
 
 import polars as pl
 
-from audit_platform.db.pool import connect, connected
+from audit_platform.db.pool import connected
 from audit_platform.events import lease as leases
 from audit_platform.events.copy_rows import RowStore
 from audit_platform.events.dead_letter import DeadLetterVault
@@ -169,26 +169,25 @@ def _store_parts(
     stack: Stack, plan: Plan, parts: Sequence[Part], made: pl.DataFrame, *, writer: int
 ) -> list[Stored]:
     settings, shard = stack.settings, FIRST_SHARD + writer
-    connection = connect(settings.database_url_of("writer"), application=LOADER)
-    store = RowStore(lambda: connection, DeadLetterVault.of_settings(settings))
-    lease = leases.take(connection, shard=shard, run_id=LOADER, ttl_s=3_600, dead_run_id=LOADER)
-    assert lease is not None
-    found: list[Stored] = []
-    for part in parts:
-        frame = frame_of_part(part, made, seed=plan.seed)
-        context = BatchContext(
-            batch_id=new_batch_id(), shard=shard, run_id=LOADER, fence=lease.fence
-        )
-        counts = store.store(make_ready(frame, batch_id=context.batch_id), context)
-        assert counts.n_new == part.count, counts
-        found.append(
-            Stored(
-                prints=fingerprints(frame.rows, day=part.day),
-                sample=frame.rows.gather_every(SAMPLE_EVERY, offset=part.first_no % 31),
+    vault, found = DeadLetterVault.of_settings(settings), list[Stored]()
+    with connected(settings.database_url_of("writer"), application=LOADER) as connection:
+        store = RowStore(lambda: connection, vault)
+        lease = leases.take(connection, shard=shard, run_id=LOADER, ttl_s=3_600, dead_run_id=LOADER)
+        assert lease is not None
+        for part in parts:
+            frame = frame_of_part(part, made, seed=plan.seed)
+            context = BatchContext(
+                batch_id=new_batch_id(), shard=shard, run_id=LOADER, fence=lease.fence
             )
-        )
-    leases.release(connection, lease)
-    connection.close()
+            counts = store.store(make_ready(frame, batch_id=context.batch_id), context)
+            assert counts.n_new == part.count, counts
+            found.append(
+                Stored(
+                    prints=fingerprints(frame.rows, day=part.day),
+                    sample=frame.rows.gather_every(SAMPLE_EVERY, offset=part.first_no % 31),
+                )
+            )
+        leases.release(connection, lease)
     return found
 
 
