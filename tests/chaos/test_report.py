@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from tests.chaos.harness.report import NO_REDIS, joined, total_of
+
+pytestmark = pytest.mark.chaos
 
 
 def result(**changed: Any) -> dict[str, Any]:
