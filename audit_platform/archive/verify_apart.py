@@ -8,7 +8,7 @@ the answer; a file that crashes the decoder ends that process and not this one.
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from audit_platform.archive.verify_report import VerifyReport
 from audit_platform.errors import ArchiveUnavailable
@@ -16,6 +16,16 @@ from audit_platform.errors import ArchiveUnavailable
 MODULE: Final = "audit_platform.archive.verify"
 _ANSWERS: Final = (0, 1)
 _SHOWN_CHARACTERS: Final = 500
+
+
+class Verifier(Protocol):
+    """Reads an archived partition again; `verify_apart` is the one that does so as a program."""
+
+    def __call__(
+        self, url: str, manifest_path: str, *, manifest_sha256: bytes | None, root: bytes | None
+    ) -> VerifyReport:
+        """Say what is in the archive."""
+        ...
 
 
 def verify_apart(

@@ -19,7 +19,7 @@ from typing import Final
 from audit_platform.archive.export import export_partition
 from audit_platform.archive.manifest import manifest_path
 from audit_platform.archive.store import ArchiveStore
-from audit_platform.archive.verify_apart import MODULE, verify_apart
+from audit_platform.archive.verify_apart import MODULE, Verifier, verify_apart
 from audit_platform.crash_points import crash
 from audit_platform.db.pool import Connection
 from audit_platform.errors import (
@@ -68,6 +68,8 @@ class LifecycleContext:
         file_bytes: Size at which a further file begins.
         oldest_transaction_s: A detach is put off while a transaction has read for longer.
         patience_s: Longest time that one detach waits for readers.
+        verifier: Who proves the archive after the export: always a process of its own, but where a
+            test needs an archived day and not the proof of it.
     """
 
     rules: LifecycleRules
@@ -78,6 +80,7 @@ class LifecycleContext:
     file_bytes: int
     oldest_transaction_s: float = 30.0
     patience_s: float = PATIENCE_S
+    verifier: Verifier = verify_apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +225,7 @@ def _verify(
     """
     if row.manifest_sha256 is None:
         raise AssertionError("unreachable: the table demands a manifest of an exported partition")
-    report = verify_apart(
+    report = context.verifier(
         context.store.url,
         manifest_path(row.lo, row.hi, row.generation),
         manifest_sha256=row.manifest_sha256,

@@ -17,6 +17,9 @@ import psycopg
 import pyarrow.parquet as pq
 
 from audit_platform.archive.store import ArchiveStore, open_store, read_bytes
+from audit_platform.archive.verify import Recorded, verify
+from audit_platform.archive.verify_apart import Verifier, verify_apart
+from audit_platform.archive.verify_report import VerifyReport
 from audit_platform.db.pool import Connection, connected
 from audit_platform.retention.advance import LifecycleContext, StepReport, advance
 from audit_platform.retention.classes import RetentionClasses
@@ -75,11 +78,26 @@ class Life:
             self.copy.as_uri(),
             oldest_transaction_s=oldest_transaction_s,
             patience_s=patience_s,
+            verifier=verify_here,
         )
 
 
+def verify_here(
+    url: str, manifest_path: str, *, manifest_sha256: bytes | None, root: bytes | None
+) -> VerifyReport:
+    """The proof without the process: a new interpreter is most of the time of an archived day."""
+    store = open_store(url)
+    recorded = Recorded(manifest_sha256=manifest_sha256, root=root)
+    return verify(read_bytes(store, manifest_path), store, recorded=recorded)
+
+
 def context_of(
-    url: str, copy_url: str, *, oldest_transaction_s: float, patience_s: float
+    url: str,
+    copy_url: str,
+    *,
+    oldest_transaction_s: float,
+    patience_s: float,
+    verifier: Verifier = verify_apart,
 ) -> LifecycleContext:
     return LifecycleContext(
         rules=RULES,
@@ -90,6 +108,7 @@ def context_of(
         file_bytes=64 << 20,
         oldest_transaction_s=oldest_transaction_s,
         patience_s=patience_s,
+        verifier=verifier,
     )
 
 
