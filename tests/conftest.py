@@ -1,7 +1,8 @@
 """Fixtures with real services: one PostgreSQL and one Redis per test process, never a mock.
 
 A database per test, cloned from a migrated template; a key prefix per test, never FLUSHALL.
-`AUDIT_TEST_PG=16` runs the same tests on PostgreSQL 16.
+`AUDIT_TEST_PG=16` runs the same tests on PostgreSQL 16. Files of tests lie in memory where there
+is enough of it (`memory.py`), and tests go to processes by `scheduling.py`.
 """
 
 import os
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import hypothesis
@@ -20,13 +22,19 @@ from audit_platform.db import migrate
 from audit_platform.db.pool import connect, connected
 from audit_platform.local import redis
 from audit_platform.local.ports import any_free_port
-from audit_platform.local.postgres import PostgresConfig, PostgresServer, remove
+from audit_platform.local.postgres import ADMIN, PostgresConfig, PostgresServer, remove
 from audit_platform.local.redis import RedisConfig, RedisServer, RedisUser
 from audit_platform.retention.lifecycle import ensure_ahead
 from audit_platform.settings import Settings, load_settings
+from tests.effort import examples
+from tests.memory import place_in_memory
 
-# A loaded machine must not fail a property: no time limit for one example.
-hypothesis.settings.register_profile("tests", deadline=None)
+# Before the first temporary directory is made, in the process that starts the others.
+if (_MEMORY := place_in_memory()) is not None:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+# A loaded machine must not fail a property: no time limit for one example. Every run tries others.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=examples(50))
 hypothesis.settings.load_profile("tests")
 
 POSTGRES_VERSION = 16 if os.environ.get("AUDIT_TEST_PG") == "16" else 18
@@ -44,6 +52,7 @@ class Database:
     writer_url: str
     reader_url: str
     maint_url: str
+    # Of a database that exists where the fixture `dagster_database` is asked for.
     dagster_url: str
 
 
@@ -61,6 +70,14 @@ class RedisSpace:
     def cli(self, *arguments: str, user: RedisUser = "admin", stdin: bytes | None = None) -> str:
         """Run the wheel's `redis-cli`: a client that is not ours."""
         return redis.run_cli(self.config, user, *arguments, stdin=stdin)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand the tests to the processes of `make test`."""
+    from tests.scheduling import GroupedScheduling
+
+    return GroupedScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -110,9 +127,18 @@ def postgres_server(service_dir: Path) -> Iterator[PostgresServer]:
     )
     server = PostgresServer(config)
     server.start()
+    _make_logins_cheap(server)
     yield server
     server.stop()
     remove(config)
+
+
+def _make_logins_cheap(server: PostgresServer) -> None:
+    """Let a password be hashed once, not 4,096 times: tests log in thousands of times."""
+    with connected(server.config.url("postgres"), application="tests") as connection:
+        connection.execute(f"alter role {ADMIN} set scram_iterations = 1".encode())
+        connection.execute("set scram_iterations = 1")
+        connection.execute(f"alter role {ADMIN} password '{server.config.password}'".encode())
 
 
 @pytest.fixture(scope="session")
@@ -136,12 +162,14 @@ def database(template_database: PostgresServer) -> Iterator[Database]:
     config = template_database.config
     name = f"audit_{uuid4().hex[:12]}"
     with connected(config.url("postgres"), application="tests") as connection:
-        connection.execute(f"create database {name} template {TEMPLATE}".encode())
+        # Files are copied in a third of the time that the log of their pages takes (PostgreSQL 18).
+        connection.execute(
+            f"create database {name} template {TEMPLATE} strategy file_copy".encode()
+        )
         # The grants on a database are not cloned.
         for statement in (
             f"revoke temporary on database {name} from public",
             f"grant temporary on database {name} to audit_writer",
-            f"create database {name}_dagster",
         ):
             connection.execute(statement.encode())
     url = config.url(name)
@@ -154,9 +182,21 @@ def database(template_database: PostgresServer) -> Iterator[Database]:
             for role in ("writer", "reader", "maint")
         },
     )
+    _drop(config, name)
+
+
+@pytest.fixture
+def dagster_database(postgres_server: PostgresServer, database: Database) -> Iterator[Database]:
+    """The database of the test beside an empty one for Dagster."""
+    config, name = postgres_server.config, f"{database.name}_dagster"
+    migrate.create_database(config.url("postgres"), name)
+    yield database
+    _drop(config, name)
+
+
+def _drop(config: PostgresConfig, name: str) -> None:
     connection = connect(config.url("postgres"), application="tests")
     connection.execute(f"drop database {name} with (force)".encode())
-    connection.execute(f"drop database {name}_dagster with (force)".encode())
     connection.close()
 
 

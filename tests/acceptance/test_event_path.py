@@ -8,7 +8,6 @@ from tests.acceptance.load import loaded
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("acceptance"),  # one platform at a time on a small machine
     pytest.mark.timeout(240),
 ]
 

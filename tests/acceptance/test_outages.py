@@ -27,7 +27,6 @@ LONGEST_CALL_S = 0.5
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("acceptance"),  # one platform at a time on a small machine
     pytest.mark.timeout(300 + 3 * OUTAGE_S),
 ]
 

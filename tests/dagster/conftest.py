@@ -9,7 +9,7 @@ import pytest
 from audit_platform.db.pool import Connection, connected
 from audit_platform.events.stream import Appender, BatchEntry
 from audit_platform.settings import Settings
-from tests.conftest import RedisSpace
+from tests.conftest import Database, RedisSpace
 from tests.dagster.location import location_of
 from tests.factories import event, wire
 
@@ -22,8 +22,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def settings_for_runs(settings: Settings) -> Settings:
+def settings_for_runs(settings: Settings, dagster_database: Database) -> Settings:
     """Settings under which a drain ends soon after its last event and a tick waits shortly."""
+    del dagster_database  # the janitor looks into it
     quick = {"drain_idle_s": 1.0, "sensor_block_ms": 100}
     return settings.model_copy(update=quick)
 

@@ -271,12 +271,12 @@ def test_workspace_names_the_code_location() -> None:
 
 @pytest.mark.integration
 def test_profile_makes_an_instance_on_postgres(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dagster_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dagster refuses unknown keys and keys that repeat each other only when it reads the file."""
     profile = ROOT / "audit_platform" / "local" / "dagster.yaml"
     (tmp_path / "dagster.yaml").write_text(profile.read_text())
-    url = database.dagster_url.replace("postgresql://", "postgresql+psycopg2://")
+    url = dagster_database.dagster_url.replace("postgresql://", "postgresql+psycopg2://")
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
 
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:

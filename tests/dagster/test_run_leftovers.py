@@ -35,14 +35,14 @@ def later(days: float) -> datetime:
 
 @pytest.fixture
 def on_postgres(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dagster_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dg.DagsterInstance]:
     """An instance of the profile `local`, which keeps everything in PostgreSQL."""
     home = tmp_path / "dagster"
     home.mkdir()
     profile = ROOT / "audit_platform" / "local" / "dagster.yaml"
     (home / "dagster.yaml").write_text(profile.read_text())
-    url = database.dagster_url.replace("postgresql://", "postgresql+psycopg2://")
+    url = dagster_database.dagster_url.replace("postgresql://", "postgresql+psycopg2://")
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         yield instance
@@ -172,9 +172,9 @@ def test_deletion_is_bounded_and_zero_only_counts(
     assert count(database, "event_logs") == 0
 
 
-def test_database_without_dagsters_tables_is_left_alone(database: Database) -> None:
+def test_database_without_dagsters_tables_is_left_alone(dagster_database: Database) -> None:
     """Dagster's storage may be another one, or not made yet."""
-    assert delete(database, EVENTS, before=later(1)).due == 0
+    assert delete(dagster_database, EVENTS, before=later(1)).due == 0
 
 
 def test_job_shows_what_it_deleted_and_a_dry_run_deletes_nothing(
