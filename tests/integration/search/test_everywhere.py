@@ -19,6 +19,7 @@ from audit_platform.search.cursor import resume, sign_cursor
 from audit_platform.search.everywhere import Everywhere
 from audit_platform.search.hot import ArchiveUse, Page, Searcher
 from audit_platform.search.query import EventQuery, Position
+from tests.effort import examples
 from tests.integration.search.two_databases import (
     ACTIONS,
     DAYS,
@@ -125,7 +126,7 @@ queries = st.sets(st.sampled_from(sorted(FILTERS)), max_size=3).flatmap(
 
 
 @settings(
-    max_examples=150,
+    max_examples=examples(50),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @example(filters={}, limit=1_000, start=None)

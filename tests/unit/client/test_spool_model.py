@@ -214,7 +214,7 @@ def _ranges(seqs: dict[int, tuple[bytes, SpoolStream, int]]) -> list[tuple[int, 
 
 TestSpoolAgainstList = SpoolAgainstList.TestCase
 TestSpoolAgainstList.settings = settings(
-    max_examples=examples(500),
+    max_examples=examples(200),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from audit_platform.events.event import JSON_FIELDS
 from audit_platform.events.repeated_keys import find_repeated_keys
 from audit_platform.events.wire_event import WIRE_DECODER
+from tests.effort import examples
 
 # Few names, some of which JSON can spell in two ways, so that equal keys are likely.
 _KEY = st.sampled_from(['"a"', '"a:"', '"\\u0061"', '"a\\u003a"', '"b"', '":"', '"é"', '"a\\":"'])
@@ -47,7 +48,7 @@ def _has_repeated_key(line: str) -> bool:
     return found
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(_LINE, min_size=1, max_size=8))
 def test_every_line_with_a_repeated_key_is_found(lines: list[str]) -> None:
     raw = [line.encode() for line in lines]

@@ -213,11 +213,10 @@ def test_rows_read_ahead_are_not_those_of_another_query(store: ArchiveStore) -> 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_walk_through_a_partition_gives_what_a_list_gives(
-    store: ArchiveStore, data: st.DataObject
+    store: ArchiveStore, many_groups: ArchivedPartition, data: st.DataObject
 ) -> None:
     """Any order of queries, ranges and positions against one archive and its rows read ahead."""
-    rows = newest_first(_ROWS)
-    partition = _written(store)
+    rows, partition = newest_first(_ROWS), many_groups
     archive = Archive([store.url])
     for _ in range(data.draw(st.integers(1, 6))):
         tenant = data.draw(st.sampled_from([None, "acme", "Ünï"]))
@@ -243,6 +242,7 @@ def test_any_walk_through_a_partition_gives_what_a_list_gives(
 _ROWS = random.Random(5).sample(day_rows(), k=120)
 
 
-def _written(store: ArchiveStore) -> ArchivedPartition:
-    """The same files for all examples of a test."""
+@pytest.fixture
+def many_groups(store: ArchiveStore) -> ArchivedPartition:
+    """A partition of many row groups, the same for all examples of a test."""
     return write_partition(store, sorted(_ROWS, key=key_of), SPAN, rows_per_group=9)
