@@ -11,7 +11,6 @@ from tests.acceptance.dagster_api import eventually
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("acceptance"),  # one platform at a time on a small machine
     pytest.mark.timeout(400),
 ]
 

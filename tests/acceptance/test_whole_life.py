@@ -16,7 +16,6 @@ from tests.acceptance.lifecycle.searches import Answer, difference
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.xdist_group("acceptance"),  # one platform at a time on a small machine
     pytest.mark.timeout(400),
 ]
 
