@@ -11,8 +11,10 @@ SHELL := /bin/bash
 ARGS ?=
 #? TESTS          what `make test` runs: paths, or -k and -m expressions
 TESTS ?=
-#? WORKERS        test processes; three keep 2 cores busy, since many tests wait; 0 runs in this one
-WORKERS ?= 3
+#? WORKERS        test processes; four keep 2 cores busy, since many tests wait; 0 runs in this one
+WORKERS ?= 4
+#? CHAOS_WORKERS  the same for `make chaos`, whose recoveries are timed
+CHAOS_WORKERS ?= 3
 #? CHAOS          what `make chaos` runs
 CHAOS ?= -m chaos
 #? SOAK_MINUTES   length of `make soak`
@@ -68,7 +70,7 @@ chaos: $(SYNCED) ## all fault tests on PostgreSQL 18 and 16, at least 200 kills 
 	@rm -rf .chaos
 	status=0; for version in 18 16; do \
 	  AUDIT_TEST_PG=$$version AUDIT_TEST_CHAOS=full AUDIT_TEST_CHAOS_DIR=.chaos \
-	    $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(CHAOS) || status=1; \
+	    $(BIN)/pytest -n $(CHAOS_WORKERS) --dist loadgroup $(CHAOS) || status=1; \
 	done; \
 	$(BIN)/python -m tests.chaos.harness.report .chaos || status=1; exit $$status
 

@@ -108,7 +108,7 @@ def restore(
     if day is not None and partition:
         raise InvalidQuery("name either a --day or a --partition")
     if day is None and not partition and not drill:
-        raise InvalidQuery("say what to bring back: --day 2026-01-31, or --partition NAME")
+        raise InvalidQuery("say which day: --day 2026-01-31, or --partition NAME")
     _check_reason(reason)
     with _opened(from_copy=from_copy) as (settings, connection, store):
         if drill:
