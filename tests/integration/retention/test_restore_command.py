@@ -112,7 +112,7 @@ def test_damaged_copy_is_mended_by_hand(shard: Shard, life: Life) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "say what to bring back"),
+        ((), "say which day"),
         (("--day", "2025-06-01", "--partition", "event_20250601"), "either a --day or"),
         (("--day", "2025-06-01", "--attach", "--remove"), "exclude each other"),
         (("--day", "1999-01-01"), "no partition of 1999-01-01"),
