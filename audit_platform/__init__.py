@@ -48,7 +48,10 @@ events/                     PATH 1: from the stream to PostgreSQL
   act_log.py                acts into the stream, or they do not go on
   lease.py                  one drain run per shard: take, renew, check the fence, release
   watermark.py              what a producer's numbers came to, as it reads it; folds the ledger
-  completeness.py           what became of every number of every producer; counts rows against it
+  completeness.py           what became of every number of every producer
+  row_check.py              rows counted against it, those of the archive included
+  row_numbers.py            numbers that rows carry, folded into ranges (pure)
+  number_ranges.py          ascending ranges: size, difference (pure)
   certificate.py            those accounts as a JSON file with its digest
   return_path.py            tells producers what is stored and how the shard is
   batch.py                  when to flush, how much to read, how to halve (pure)
@@ -135,6 +138,7 @@ search/                     questions about stored events
   cold.py                   searches in archived partitions: which files, rows read ahead
   cold_scan.py              newest matches of open files: which row groups
   cold_file.py              one archived file: columns and rows, from the first good copy
+  cold_numbers.py           producers' numbers of all archived rows, for the count of completeness
   cold_filter.py            the filters of a search over archived columns (pure)
   json_condition.py         metadata filters decided on JSON text (pure)
   text_pattern.py           the text filter as a pattern for archived text (pure)
@@ -152,8 +156,8 @@ archive/                    cold tier: sealed partitions as Parquet files
   file_set.py               the files of one export: row groups, second copy, cleaning up
   export.py                 a sealed partition into Parquet files and their manifest
   read.py                   files as rows: only the bytes that were written, in bounded batches
-  verify.py                 proves from files alone that they hold what was sealed; a program, too
   lookup.py                 which of some keys files hold, and with which leaf
+  verify.py                 proves from files alone that they hold what was sealed; a program, too
   verify_apart.py           runs that program: no database, nothing of this process
   verify_report.py          what a verification found, as a value and as JSON (pure)
   row_check.py              rows of one file against its entry and the partition
@@ -193,16 +197,16 @@ retention/                  life of the partitions
   archived_partition.py     what of a partition lies in the archive, and whether it is as sealed
   restore.py                archived partitions brought back: beside the archive, or attached
   restored_table.py         a table filled from archive files and proved
-  reattach.py               an archived partition into the searched table again, sealed
   removed_table.py          tables of restores and drills: their names, and how they go again
+  reattach.py               an archived partition into the searched table again, sealed
   drill.py                  a random archived partition restored on trial, compared, recorded
   expire.py                 deletes archive files whose time is over, step by guarded step
   reopen.py                 opens a sealed partition again, as its next generation
   late_rows.py              late rows into their partitions, whatever state those are in
-  late_letters.py           late rows whose key is taken: dead letters
   late_known.py             late rows that the archive has already: settled without an opening
   late_table.py             rows leave the table of late rows, their numbers that account
   late_expiry.py            deletes late rows whose time is over, as the files of their day
+  late_letters.py           late rows whose key is taken: dead letters
   old_generations.py        former generations proved to be in the present one, then deleted
   ledger.py                 compares the ledger with the rows it speaks of
   sizes.py                  tables, indexes, dead rows, use, last vacuum, write-ahead log

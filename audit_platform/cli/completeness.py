@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from audit_platform.events.completeness import Account, Completeness, Ranges
+    from audit_platform.events.completeness import Account, Completeness
+    from audit_platform.events.number_ranges import Ranges
+    from audit_platform.events.row_check import ArchiveReader
+    from audit_platform.settings import Settings
 
 _SHOWN_RANGES: Final = 8
 _SHOWN_RUNS: Final = 20
@@ -36,7 +39,11 @@ OnlyIncomplete = Annotated[
 ]
 Verify = Annotated[
     bool,
-    typer.Option("--verify", help="Also read every row and compare: takes as long as that takes."),
+    typer.Option(
+        "--verify",
+        help="Also read every row, of PostgreSQL and of the archive, and compare: takes as long as "
+        "that takes.",
+    ),
 ]
 
 
@@ -57,6 +64,11 @@ def completeness(
 
     accepted = stored + late + dead + declared + missing. The exit code is 1 if a number is missing
     that nobody declared, or if --verify finds rows and ledger apart.
+
+    Rows that retention deleted took their numbers with them. With --verify numbers without a row
+    are excused while they are no more than those rows, of all producers; beyond that it fails. A
+    row that somebody removed can hide behind a deleted one: the report says how many there are.
+    An archive file without a good copy ends the command with its name.
     """
     from audit_platform.db.pool import OWNER_ROLE, connected
     from audit_platform.events.certificate import certificate_of
@@ -65,10 +77,15 @@ def completeness(
     from audit_platform.settings import load_settings
 
     moment = None if since is None else since.replace(tzinfo=since.tzinfo or UTC)
-    url = load_settings().database_url_of("maint")
+    settings = load_settings()
+    url = settings.database_url_of("maint")
     with connected(url, application="completeness", role=OWNER_ROLE) as connection:
         found = read_completeness(
-            connection, producer_ids=_ids_of(producer), since=moment, is_verified=verify
+            connection,
+            producer_ids=_ids_of(producer),
+            since=moment,
+            is_verified=verify,
+            archive=_archive(settings) if verify else None,
         )
         database = read_identity(connection)
     shown = _incomplete(found) if only_incomplete else found
@@ -80,6 +97,14 @@ def completeness(
         _print(shown)
     if not found.is_complete:
         raise typer.Exit(1)
+
+
+def _archive(settings: "Settings") -> "ArchiveReader":
+    from audit_platform.retention.lifecycle_settings import open_archive
+    from audit_platform.search.cold_numbers import ColdNumbers
+
+    stores = [store for store in open_archive(settings) if store is not None]
+    return ColdNumbers(stores=stores, tenant_id=settings.tenant_id)
 
 
 def _ids_of(producer: str | None) -> list[int] | None:
@@ -167,7 +192,24 @@ def report_lines(found: "Completeness") -> list[str]:
         for name in ("accepted", "stored", "late", "dead", "declared", "missing")
     )
     verdict = "every number is accounted for" if found.is_complete else "numbers are missing"
-    return [*lines, f"{verdict}: {sums}{_unstamped(found)}"]
+    return [*lines, *_excused(found), f"{verdict}: {sums}{_unstamped(found)}"]
+
+
+def _excused(found: "Completeness") -> list[str]:
+    """Say what nobody can prove any more: numbers of rows that retention deleted."""
+    from audit_platform.events.number_ranges import count
+
+    if found.deleted is None or not found.deleted.rows:
+        return []
+    checks = [one.check for one in found.accounts if one.check is not None]
+    without_row = sum(count(check.without_row) for check in checks)
+    late = f" ({found.deleted.late:,} of them late ones)" if found.deleted.late else ""
+    line = (
+        f"{without_row:,} numbers without a row, at most {found.deleted.rows:,} of them deleted by "
+        f"retention: it deleted {found.deleted.rows:,} rows{late}, of any producer, and which "
+        "numbers they had is unknown"
+    )
+    return [line]
 
 
 def _unstamped(found: "Completeness") -> str:

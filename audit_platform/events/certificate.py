@@ -40,7 +40,7 @@ def certificate_of(
         made_at: Aware.
         database: Server and history that was asked, see `watermark.read_identity`.
     """
-    return {
+    certificate: dict[str, Any] = {
         "format": FORMAT,
         "made_at": _text(made_at),
         "since": None if since is None else _text(since),
@@ -53,6 +53,13 @@ def certificate_of(
             for producer_id, counts in sorted(completeness.left_out.items())
         ],
     }
+    if completeness.deleted is not None:
+        # Of all producers: which numbers these rows carried nobody knows any more.
+        certificate["deleted_by_retention"] = {
+            "archived_rows": completeness.deleted.archived,
+            "late_rows": completeness.deleted.late,
+        }
+    return certificate
 
 
 def record_of(account: Account) -> dict[str, Any]:
@@ -77,6 +84,7 @@ def record_of(account: Account) -> dict[str, Any]:
         record |= {
             "rows": account.check.rows,
             "without_row": account.check.without_row,
+            "without_row_excused": account.check.is_excused,
             "without_ledger": account.check.without_ledger,
         }
     return record

@@ -1,8 +1,8 @@
 """Completeness: for each run of a producer, what became of every number it gave.
 
-Here: the accounts of the ledger, and counting the rows themselves against them. Not here: who asks
-(`cli/completeness.py`, `assets/completeness_check.py`), the words of a certificate
-(`events/certificate.py`).
+Here: the accounts of the ledger. Not here: counting the rows themselves against them
+(`events/row_check.py`), who asks (`cli/completeness.py`, `assets/completeness_check.py`), the words
+of a certificate (`events/certificate.py`).
 Guarantee: `accepted = stored + late + dead + declared + missing` for every run, from one statement.
 """
 
@@ -14,12 +14,18 @@ from typing import Any, Final
 
 from audit_platform.db.pool import Connection, transaction
 from audit_platform.db.queries import load_queries
+from audit_platform.events.number_ranges import Ranges, Run, count, ranges_of
+from audit_platform.events.row_check import (
+    ArchiveReader,
+    Deleted,
+    RowCheck,
+    compare,
+    count_snapshot,
+    lock_partitions,
+)
 
 SETTLING_S: Final = 900
 """A missing number is judged after this time; until then it may still be on its way."""
-
-Ranges = tuple[tuple[int, int], ...]
-"""First and last of each range, both included, ascending."""
 
 
 class EpochState(StrEnum):
@@ -28,26 +34,6 @@ class EpochState(StrEnum):
     OPEN = "open"
     ENDED = "ended"
     UNCLEAN = "unclean"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowCheck:
-    """Rows counted, not believed.
-
-    Attributes:
-        rows: Rows that carry a number of this run, on time and late.
-        without_row: Numbers that the ledger calls stored and no row carries. The row was removed,
-            or the event was stored before under another number.
-        without_ledger: Numbers that rows carry and the ledger does not know.
-        is_unknown: The ledger knows nothing of this run.
-        counted_at: Moment of the count.
-    """
-
-    rows: int
-    without_row: Ranges
-    without_ledger: Ranges
-    is_unknown: bool
-    counted_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +80,7 @@ class Account:
     @property
     def is_complete(self) -> bool:
         """Whether every number is accounted for, by the ledger and by the rows if counted."""
-        is_proved = self.check is None or not (self.check.without_row or self.check.without_ledger)
-        return not self.missing and is_proved
+        return not self.missing and (self.check is None or self.check.is_proved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +92,8 @@ class Completeness:
     """Events that policies left out, by producer and kind (`sampled`, `dropped`)."""
     unstamped: int = 0
     """Events without a number, for which no gap can be seen."""
+    deleted: Deleted | None = None
+    """What retention deleted, if rows were counted."""
 
     @property
     def is_complete(self) -> bool:
@@ -137,6 +124,7 @@ def read_completeness(
     producer_ids: Sequence[int] | None = None,
     since: datetime | None = None,
     is_verified: bool = False,
+    archive: ArchiveReader | None = None,
 ) -> Completeness:
     """Read the accounts.
 
@@ -144,10 +132,14 @@ def read_completeness(
         connection: As the owner.
         producer_ids: Only these; None: all.
         since: Only runs heard of since then; None: all.
-        is_verified: Also read every row; takes as long as reading the table.
+        is_verified: Also read every row; takes as long as reading the table, and every archived
+            file.
+        archive: Finds the rows of archived partitions; without it they are not looked for, and
+            their numbers come out as without a row.
 
     Raises:
         DatabaseUnavailable: No answer.
+        ArchiveError: A file has no good copy.
     """
     asked: dict[str, Any] = {
         "producer_ids": None if producer_ids is None else list(producer_ids),
@@ -157,47 +149,27 @@ def read_completeness(
     with transaction(connection):
         # One snapshot for all questions: a batch that commits between them would look like a loss.
         connection.execute("set transaction isolation level repeatable read read only")
+        if is_verified:
+            lock_partitions(connection)
         accounts = connection.execute(queries["list_accounts"], asked).fetchall()
         declared = connection.execute(queries["list_declared"], asked).fetchall()
         left_out = connection.execute(queries["sum_left_out"], asked).fetchall()
         unstamped = connection.execute(queries["sum_unstamped"], asked).fetchone()
-        checks = _count_rows(connection, asked) if is_verified else {}
+        counted = count_snapshot(connection, asked, archive) if is_verified else None
+    checks, deleted = ({}, None) if counted is None else compare(counted, producer_ids)
     reasons = _by_epoch(declared)
     return Completeness(
         accounts=(*_accounts(accounts, reasons, checks), *_unknown(checks)),
         left_out=_left_out(left_out),
         unstamped=unstamped[0] if unstamped else 0,
+        deleted=deleted,
     )
-
-
-def count(ranges: Ranges) -> int:
-    """How many numbers ranges hold."""
-    return sum(last - first + 1 for first, last in ranges)
-
-
-_Epoch = tuple[int, int]
-
-
-def _count_rows(connection: Connection, asked: Mapping[str, Any]) -> dict[_Epoch, RowCheck]:
-    rows = connection.execute(load_queries("completeness")["count_numbered_rows"], asked)
-    return {
-        (producer_id, epoch): RowCheck(
-            rows=row_count,
-            without_row=_ranges(without_row),
-            without_ledger=_ranges(without_ledger),
-            is_unknown=is_unknown,
-            counted_at=counted_at,
-        )
-        for producer_id, epoch, row_count, without_row, without_ledger, is_unknown, counted_at in (
-            rows.fetchall()
-        )
-    }
 
 
 def _accounts(
     rows: Sequence[tuple[Any, ...]],
-    reasons: Mapping[_Epoch, Mapping[str, int]],
-    checks: Mapping[_Epoch, RowCheck],
+    reasons: Mapping[Run, Mapping[str, int]],
+    checks: Mapping[Run, RowCheck],
 ) -> tuple[Account, ...]:
     return tuple(
         Account(
@@ -211,8 +183,8 @@ def _accounts(
             dead=dead,
             declared=reasons.get((producer_id, epoch), {}),
             declared_count=declared,
-            missing=_ranges(missing),
-            settled_missing=_ranges(settled),
+            missing=ranges_of(missing),
+            settled_missing=ranges_of(settled),
             seen_at=seen_at,
             check=checks.get((producer_id, epoch)),
         )
@@ -234,7 +206,7 @@ def _accounts(
     )
 
 
-def _unknown(checks: Mapping[_Epoch, RowCheck]) -> tuple[Account, ...]:
+def _unknown(checks: Mapping[Run, RowCheck]) -> tuple[Account, ...]:
     """Accounts of runs that only rows speak of: their ledger is gone."""
     return tuple(
         Account(
@@ -264,8 +236,8 @@ def _state(*, is_ended: bool, is_unclean: bool) -> EpochState:
     return EpochState.ENDED if is_ended else EpochState.OPEN
 
 
-def _by_epoch(rows: Sequence[tuple[Any, ...]]) -> dict[_Epoch, dict[str, int]]:
-    found: dict[_Epoch, dict[str, int]] = {}
+def _by_epoch(rows: Sequence[tuple[Any, ...]]) -> dict[Run, dict[str, int]]:
+    found: dict[Run, dict[str, int]] = {}
     for producer_id, epoch, reason, number in rows:
         found.setdefault((producer_id, epoch), {})[reason] = number
     return found
@@ -276,7 +248,3 @@ def _left_out(rows: Sequence[tuple[Any, ...]]) -> dict[int, dict[str, int]]:
     for producer_id, kind, number in rows:
         found.setdefault(producer_id, {})[kind] = number
     return found
-
-
-def _ranges(multirange: Any) -> Ranges:
-    return tuple((one.lower, one.upper - 1) for one in multirange)

@@ -20,6 +20,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "events/control_rows.py",
         "events/frame.py",
         "events/ready_frame.py",
+        "events/row_numbers.py",
         "events/screen.py",
         "events/copy_rows.py",
         "events/copy_text.py",

@@ -90,14 +90,43 @@ select coalesce(sum(n_unstamped), 0)::bigint as unstamped_count
 from audit.ingest_batch
 where %(since)s::timestamptz is null or committed_at >= %(since)s::timestamptz;
 
--- name: count_numbered_rows
--- description: Numbers that rows carry, by run of a producer, against the ledger; reads every row
+-- name: list_ledger_numbers
+-- description: Numbers that need a row, and all that arrived, by run of a producer
+select
+    producer_id,
+    epoch,
+    got - dead as wanted,
+    got
+from audit.producer_ledger
+where %(producer_ids)s::int[] is null or producer_id = any(%(producer_ids)s::int[]);
+
+-- name: read_count_moment
+-- description: Moment of the snapshot
+select now() as counted_at;
+
+-- name: list_numbered_islands
+-- description: Numbers that rows in PostgreSQL carry, as ranges; reads every row but those of archived spans, which files hold
 with numbered as (
     select
         producer_id,
         producer_epoch as epoch,
-        producer_seq as seq
-    from audit.event_all
+        -- the ledger keeps the highest number of the type as the one below it
+        least(producer_seq, 9223372036854775806) as seq
+    from audit.event
+    where
+        producer_id is not null
+        and (%(producer_ids)s::int[] is null or producer_id = any(%(producer_ids)s::int[]))
+        -- A detach that has just begun leaves the table attached for a while.
+        and not "timestamp" <@ (
+            select coalesce(range_agg(tstzrange(lo, hi)), '{}')
+            from unnest(%(los)s::timestamptz[], %(his)s::timestamptz[]) as archived (lo, hi)
+        )
+    union all
+    select
+        producer_id,
+        producer_epoch as epoch,
+        least(producer_seq, 9223372036854775806) as seq
+    from audit.event_late
     where
         producer_id is not null
         and (%(producer_ids)s::int[] is null or producer_id = any(%(producer_ids)s::int[]))
@@ -110,44 +139,14 @@ ranked as (
         seq,
         seq - dense_rank() over (partition by producer_id, epoch order by seq) as island
     from numbered
-),
-
--- Islands first: one range per row of the table would not fit into memory.
-islands as (
-    select
-        producer_id,
-        epoch,
-        int8range(min(seq), max(seq), '[]') as r,
-        count(*) as row_count
-    from ranked
-    group by producer_id, epoch, island
-),
-
-found as (
-    select
-        producer_id,
-        epoch,
-        range_agg(r) as r,
-        sum(row_count)::bigint as row_count
-    from islands
-    group by producer_id, epoch
 )
 
+-- Islands: one row per row of the table would not fit into memory.
 select
-    coalesce(l.producer_id, f.producer_id) as producer_id,
-    coalesce(l.epoch, f.epoch) as epoch,
-    coalesce(f.row_count, 0) as row_count,
-    coalesce(l.got - l.dead, '{}') - coalesce(f.r, '{}') as without_row,
-    coalesce(f.r, '{}') - coalesce(l.got, '{}') as without_ledger,
-    l.epoch is null as is_unknown,
-    now() as counted_at
-from (
-    select
-        producer_id,
-        epoch,
-        got,
-        dead
-    from audit.producer_ledger
-    where %(producer_ids)s::int[] is null or producer_id = any(%(producer_ids)s::int[])
-) as l
-full outer join found as f on l.producer_id = f.producer_id and l.epoch = f.epoch;
+    producer_id,
+    epoch,
+    min(seq) as first_seq,
+    max(seq) as last_seq,
+    count(*) as row_count
+from ranked
+group by producer_id, epoch, island;

@@ -72,3 +72,27 @@ where name = any(%(names)s);
 select name, files
 from audit.partition_read
 where name = any(%(names)s);
+
+-- name: list_all_archive_files
+-- description: every partition with its files, oldest first; for those who read all of it
+select lo, hi, state, files
+from audit.partition
+order by lo;
+
+-- name: list_late_deletions
+-- description: events about deleted late rows, but not those of archived spans, which files hold
+select metadata::text as metadata
+from audit.event
+where tenant_id = %(tenant_id)s
+  and source = %(source)s
+  and action = %(action)s
+  and not "timestamp" <@ (
+    select coalesce(range_agg(tstzrange(lo, hi)), '{}')
+    from unnest(%(los)s::timestamptz[], %(his)s::timestamptz[]) as archived (lo, hi)
+  )
+union all
+select metadata::text as metadata
+from audit.event_late
+where tenant_id = %(tenant_id)s
+  and source = %(source)s
+  and action = %(action)s;
