@@ -20,13 +20,13 @@ def count(ranges: Ranges) -> int:
 def minus(ranges: Ranges, others: Ranges) -> Ranges:
     """Give the numbers that are in the first ranges and not in the second; both ascending."""
     left: list[tuple[int, int]] = []
-    at = 0
+    at: int = 0
     for first, last in ranges:
         start = first
         while at < len(others) and others[at][1] < start:
             at += 1
         # The last one looked at may reach into the next range, so `at` stays on it.
-        here = at
+        here: int = at
         while here < len(others) and others[here][0] <= last:
             if start < others[here][0]:
                 left.append((start, others[here][0] - 1))
