@@ -29,10 +29,6 @@ from audit_platform.settings import Settings, load_settings
 from tests.effort import examples
 from tests.memory import place_in_memory
 
-# Before the first temporary directory is made, in the process that starts the others.
-if (_MEMORY := place_in_memory()) is not None:
-    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
-
 # A loaded machine must not fail a property: no time limit for one example. Every run tries others.
 hypothesis.settings.register_profile("tests", deadline=None, max_examples=examples(50))
 hypothesis.settings.load_profile("tests")
@@ -73,6 +69,15 @@ class RedisSpace:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure() -> None:
+    """Keep temporary files in memory, before the first is made; the other processes inherit it.
+
+    Not when this module is loaded: benchmarks and drives load it too, and theirs belong on a disk.
+    """
+    if (memory := place_in_memory()) is not None:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Hand the tests to the processes of `make test`."""
     from tests.scheduling import GroupedScheduling
