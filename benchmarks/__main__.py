@@ -26,7 +26,7 @@ from benchmarks import (
 )
 from benchmarks.document import write_document
 from benchmarks.figures import Figure, print_figures, read_last, write_result
-from benchmarks.ratios import ratios_of
+from benchmarks.ratios import ratios_among, ratios_of
 
 Measure = Callable[[bool], list[Figure]]
 
@@ -147,7 +147,7 @@ def main() -> None:
             write_result(name, measured)
     print_figures(figures, last)
     before = ratios_of({name: (value, 0) for name, value in last.items()})
-    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
+    ratios = ratios_among(figures)
     print_figures(ratios, {ratio.name: ratio.value for ratio in before})
     if not given.quick:
         write_document()

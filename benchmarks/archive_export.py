@@ -6,7 +6,6 @@ verified and restored beside the archive. Every step runs in a process of its ow
 peak of its resident memory (`VmHWM`).
 """
 
-import argparse
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -21,9 +20,9 @@ from audit_platform.retention.partition import bounds_for
 from audit_platform.retention.partition_states import Step
 from audit_platform.retention.partition_table import read_partition
 from benchmarks.archive_steps import Taken, context_of, maint_url, take, verify_apart
-from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, report
 from benchmarks.made_day import make_day, make_template
-from benchmarks.ratios import DAY_COPY, DAY_EXPORT, ratios_of
+from benchmarks.ratios import DAY_COPY, DAY_EXPORT, ratios_among
 from benchmarks.stack import Stack, running_stack
 
 NAME = "archive_export"
@@ -125,16 +124,12 @@ def _rates(name: str, rates: list[float], n: int) -> Figure:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--rows", type=int, default=ROWS)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(rows=given.rows, rounds=given.rounds)
-    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
-    print_figures([*figures, *ratios], read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep, ratios=ratios_among(figures))
 
 
 if __name__ == "__main__":

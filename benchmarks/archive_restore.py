@@ -8,7 +8,6 @@ attached also the indexes of a hot partition and ATTACH. The cold indexes follow
 searched already; the figure with them stands beside.
 """
 
-import argparse
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -24,9 +23,9 @@ from benchmarks.archive_export import AGE
 from benchmarks.archive_steps import Taken, context_of, maint_url, take
 from benchmarks.backlog import SEED, make_events, put_batches
 from benchmarks.drain_rate import drain_rate
-from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, report
 from benchmarks.made_day import make_day, make_template
-from benchmarks.ratios import INGEST, RESTORE_ATTACHED, RESTORE_BESIDE, ratios_of
+from benchmarks.ratios import INGEST, RESTORE_ATTACHED, RESTORE_BESIDE, ratios_among
 from benchmarks.stack import Stack, running_stack
 
 NAME = "archive_restore"
@@ -116,17 +115,13 @@ def _rates(name: str, rates: list[float], n: int) -> Figure:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--rows", type=int, default=ROWS)
     options.add_argument("--events", type=int, default=200_000)
     options.add_argument("--rounds", type=int, default=2)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(rows=given.rows, events=given.events, rounds=given.rounds)
-    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
-    print_figures([*figures, *ratios], read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep, ratios=ratios_among(figures))
 
 
 if __name__ == "__main__":

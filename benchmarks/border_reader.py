@@ -6,14 +6,13 @@ event comes late, the day is opened again and lives once more. The machinery is 
 `tests/integration/retention/test_reader_at_the_border.py`.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 from audit_platform.db.pool import connected
 from benchmarks.archive_steps import maint_url
-from benchmarks.figures import Figure, percentile, print_figures, read_last, write_result
-from benchmarks.ratios import INSERT_STALL, ratios_of
+from benchmarks.figures import Figure, options_of, percentile, report
+from benchmarks.ratios import INSERT_STALL, ratios_among
 from benchmarks.stack import Stack, running_stack
 from tests.conftest import Database
 from tests.integration.retention.border_life import Watched, watch_life
@@ -110,16 +109,12 @@ def _database(stack: Stack) -> Database:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--rows", type=int, default=3_000)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(rows=given.rows, rounds=given.rounds)
-    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
-    print_figures([*figures, *ratios], read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep, ratios=ratios_among(figures))
 
 
 if __name__ == "__main__":

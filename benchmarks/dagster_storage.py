@@ -10,7 +10,6 @@ Both figures are linear in time from one drain run to the next (600 s), so windo
 are scaled up. A shorter window cuts a run in two and is not kept.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Final
 
 from audit_platform.client import AuditClient
 from audit_platform.db.pool import Connection, connect
-from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, report
 from benchmarks.idle_start import running_platform
 
 NAME = "dagster_storage"
@@ -164,15 +163,12 @@ def _paced(act: Callable[[int], object], rate: float, seconds: float) -> int:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--busy", type=float, default=600, help="seconds at 100 events/s")
     options.add_argument("--trickle", type=float, default=600, help="seconds at one a minute")
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(busy_s=given.busy, trickle_s=given.trickle)
-    print_figures(figures, read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep)
 
 
 if __name__ == "__main__":

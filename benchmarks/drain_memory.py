@@ -5,7 +5,6 @@ a run of the ingest job has, drains it with `run_drain` and reports the peak of 
 (`VmHWM`) before and after. Redis and PostgreSQL are processes of their own and not in it.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pydantic import SecretStr
 from audit_platform.events.drain import run_drain
 from audit_platform.settings import Settings, load_settings
 from benchmarks.backlog import SEED, make_events, put_batches
-from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, report
 from benchmarks.memory import peak_kib
 from benchmarks.stack import running_stack
 
@@ -82,14 +81,11 @@ def _figure(name: str, kib: int, n: int, note: str) -> Figure:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--events", type=int, default=1_000_000)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(events=given.events)
-    print_figures(figures, read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ server settings being the same. Then a backlog with one event per entry is drain
 The drain's time runs from its call to its last commit, psql's from its start to its end.
 """
 
-import argparse
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from typing import Any
 from audit_platform.events.drain import run_drain
 from audit_platform.local.binaries import PostgresVersion
 from benchmarks.backlog import SEED, make_events, put_batches, put_singles
-from benchmarks.figures import Figure, print_figures, read_last, write_result
-from benchmarks.ratios import COPY, ratios_of
+from benchmarks.figures import Figure, options_of, report
+from benchmarks.ratios import COPY, ratios_among
 from benchmarks.stack import Stack, running_stack
 
 NAME = "drain_rate"
@@ -128,20 +127,16 @@ def _figure(name: str, rates: Sequence[float], n: int) -> Figure:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--events", type=int, default=200_000)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = [
         figure
         for version in VERSIONS
         for figure in measure(events=given.events, rounds=given.rounds, version=version)
     ]
-    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
-    print_figures([*figures, *ratios], read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep, ratios=ratios_among(figures))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ that nothing is dropped. The yardsticks in the same run send ready-made events b
 per event, as a program without the SDK does: one at a time, and a thousand per round trip.
 """
 
-import argparse
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,9 +21,9 @@ from audit_platform.events.redis_edge import stream_key
 from audit_platform.local.redis import RedisServer
 from audit_platform.settings import ClientSettings
 from benchmarks.backlog import make_events
-from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, report
 from benchmarks.log_call import DISK, call_of, running_redis
-from benchmarks.ratios import ENQUEUE, XADD_ALONE, XADD_PIPELINED, ratios_of
+from benchmarks.ratios import ENQUEUE, XADD_ALONE, XADD_PIPELINED, ratios_among
 
 NAME = "enqueue"
 PREFIX: Final = "audit"
@@ -126,16 +125,12 @@ def _figure(name: str, rates: Sequence[float], n: int) -> Figure:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--events", type=int, default=100_000)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(events=given.events, rounds=given.rounds)
-    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
-    print_figures([*figures, *ratios], read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep, ratios=ratios_among(figures))
 
 
 if __name__ == "__main__":

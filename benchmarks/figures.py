@@ -4,6 +4,7 @@ Here: one `Figure` per number, one file per benchmark in `results/`, the committ
 latest. Not here: measuring.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -109,6 +110,22 @@ def print_figures(figures: Sequence[Figure], last: dict[str, float]) -> None:
             figure.note,
         )
     Console(width=150).print(table)
+
+
+def options_of(question: str | None) -> argparse.ArgumentParser:
+    """Begin the options of one benchmark that is called by itself."""
+    options = argparse.ArgumentParser(description=question)
+    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
+    return options
+
+
+def report(
+    benchmark: str, figures: Sequence[Figure], *, keep: bool, ratios: Sequence[Figure] = ()
+) -> None:
+    """Print what was measured beside the last run, and keep it if asked to."""
+    print_figures([*figures, *ratios], read_last(benchmark))
+    if keep:
+        write_result(benchmark, figures)
 
 
 def as_text(value: float) -> str:

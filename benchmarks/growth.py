@@ -7,7 +7,6 @@ come in the order of time, as they would have arrived. A partition is filled bef
 are built, by their own definitions, since only the state in the end matters.
 """
 
-import argparse
 import shutil
 import tempfile
 import time
@@ -23,8 +22,8 @@ from audit_platform.retention.lifecycle import ensure_partitions
 from audit_platform.retention.partition import PartitionInterval, bounds_between
 from benchmarks.backlog import SEED, SPAN, make_events, put_batches
 from benchmarks.drain_rate import drain_more, drain_rate
-from benchmarks.figures import Figure, print_figures, read_last, write_result
-from benchmarks.ratios import EMPTY_TABLE, FULL_TABLE, ratios_of
+from benchmarks.figures import Figure, options_of, report
+from benchmarks.ratios import EMPTY_TABLE, FULL_TABLE, ratios_among
 from benchmarks.stack import Stack, running_stack
 
 NAME = "growth"
@@ -242,17 +241,13 @@ def _rate(name: str, rates: Sequence[float], n: int) -> Figure:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--rows", type=int, default=30_000_000)
     options.add_argument("--events", type=int, default=200_000)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(rows=given.rows, events=given.events, rounds=given.rounds)
-    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
-    print_figures([*figures, *ratios], read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep, ratios=ratios_among(figures))
 
 
 if __name__ == "__main__":

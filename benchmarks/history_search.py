@@ -7,7 +7,6 @@ days are archived and detached, and the histories of the same entities are looke
 pages must be equal, and only files whose filters match may be opened.
 """
 
-import argparse
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -24,10 +23,10 @@ from audit_platform.search.query import EventQuery
 from benchmarks.archived_days import archive_days
 from benchmarks.backlog import SEED, make_events, put_batches
 from benchmarks.drain_rate import drain_rate
-from benchmarks.figures import Figure, percentile, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, percentile, report
 from benchmarks.growth import DAYS, TEMPLATE_ROWS, VALUES, fill
 from benchmarks.made_day import OWN_VALUES
-from benchmarks.ratios import COLD_ENTITY, HOT_SEARCHES, ratios_of
+from benchmarks.ratios import COLD_ENTITY, HOT_SEARCHES, ratios_among
 from benchmarks.stack import Stack, running_stack
 
 NAME = "history_search"
@@ -209,16 +208,12 @@ def _times(name: str, times_ms: Sequence[float], note: str) -> list[Figure]:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--rows", type=int, default=ROWS)
     options.add_argument("--searches", type=int, default=SEARCHES)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(rows=given.rows, searches=given.searches)
-    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
-    print_figures([*figures, *ratios], read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep, ratios=ratios_among(figures))
 
 
 if __name__ == "__main__":

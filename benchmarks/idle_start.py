@@ -6,7 +6,6 @@ began at the same distance from one would measure that distance. `--stages` prin
 of each start went.
 """
 
-import argparse
 import random
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ from audit_platform.db.pool import Connection, connect
 from audit_platform.local import postgres
 from audit_platform.local.supervisor import Platform
 from audit_platform.settings import load_settings
-from benchmarks.figures import Figure, percentile, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, percentile, report
 from benchmarks.start_stages import MOMENTS, Start, gather_start, moment_now
 
 NAME = "idle_start"
@@ -160,17 +159,14 @@ def _line(start: Start) -> str:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--starts", type=int, default=20)
     options.add_argument("--seed", type=int, default=SEED, help=f"of the waits, default {SEED}")
     options.add_argument("--stages", action="store_true", help="print each start")
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     print(f"seed {given.seed}", flush=True)
     figures = figures_of(made_starts(starts=given.starts, seed=given.seed, show=given.stages))
-    print_figures(figures, read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ when its row is. The latency of an event runs from the return of its `log()` to 
 at which its batch was visible; the watcher looks every 5 ms.
 """
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from audit_platform.db.pool import connected
 from audit_platform.events.drain import run_drain
 from audit_platform.events.lease import request_stop
 from audit_platform.settings import Settings
-from benchmarks.figures import Figure, percentile, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, percentile, report
 from benchmarks.stack import Stack, running_stack
 
 NAME = "latency"
@@ -154,14 +153,11 @@ def _stored_count(stack: Stack) -> int:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--seconds", type=float, default=20)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(seconds=given.seconds)
-    print_figures(figures, read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The yardstick in the same run is what applications do otherwise: the standard li
 with a `QueueHandler`, the same event encoded as JSON by the caller.
 """
 
-import argparse
 import json
 import logging
 import queue
@@ -25,7 +24,7 @@ from audit_platform.local import redis
 from audit_platform.local.ports import any_free_port
 from audit_platform.local.redis import RedisConfig, RedisServer
 from audit_platform.settings import ClientSettings
-from benchmarks.figures import Figure, machine, percentile, print_figures, read_last, write_result
+from benchmarks.figures import Figure, machine, options_of, percentile, report
 
 NAME = "log_call"
 RATE = 1_000
@@ -218,15 +217,12 @@ def running_redis() -> Iterator[RedisServer]:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--seconds", type=float, default=10)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     options.add_argument("--json", type=Path, help="also write the figures to this file")
     given = options.parse_args()
     figures = measure(seconds=given.seconds)
-    print_figures(figures, read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep)
     if given.json:
         content = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
         given.json.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -7,7 +7,6 @@ need is installed below the user's cache directory, never in the work tree. Wher
 package registry is missing, the figures of that peer are left out, and the reason is printed.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -22,9 +21,9 @@ import redis
 
 from benchmarks.backlog import SEED, make_events, put_batches
 from benchmarks.drain_rate import drain_rate
-from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, report
 from benchmarks.peer_setup import PROGRAMS, SetupFailed, django_python, node_program
-from benchmarks.ratios import BEST_BULLMQ, BEST_DJANGO, PEER_YARDSTICK, ratios_of
+from benchmarks.ratios import BEST_BULLMQ, BEST_DJANGO, PEER_YARDSTICK, ratios_among
 from benchmarks.stack import Stack, running_stack
 
 NAME = "peers"
@@ -230,15 +229,11 @@ def _figure(name: str, rate: float, events: int, note: str, unit: str = "rows/s"
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--events", type=int, default=300_000)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(events=given.events)
-    ratios = ratios_of({figure.name: (figure.value, figure.n) for figure in figures})
-    print_figures([*figures, *ratios], read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep, ratios=ratios_among(figures))
 
 
 if __name__ == "__main__":

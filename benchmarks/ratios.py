@@ -4,7 +4,7 @@ Here: how each follows from measured figures. A ratio holds on other machines wh
 not, so these are what a change is judged by.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.figures import Figure
@@ -206,3 +206,8 @@ def ratios_of(figures: Mapping[str, tuple[float, int]]) -> list[Figure]:
         for ratio in RATIOS
         if (value := ratio.of(values)) is not None
     ]
+
+
+def ratios_among(figures: Iterable[Figure]) -> list[Figure]:
+    """Work out every ratio of figures that were measured together."""
+    return ratios_of({figure.name: (figure.value, figure.n) for figure in figures})

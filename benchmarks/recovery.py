@@ -6,7 +6,6 @@ the queue is younger than a second. A killed supervisor is started again 0.5 s l
 system would.
 """
 
-import argparse
 import os
 import random
 import shutil
@@ -32,7 +31,7 @@ from audit_platform.local import postgres
 from audit_platform.local.platform_state import PlatformState, read_state
 from audit_platform.local.ports import any_free_port
 from audit_platform.settings import Settings, environment_for_child, load_settings
-from benchmarks.figures import Figure, percentile, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, percentile, report
 
 NAME = "recovery"
 SEED = 20_261_122
@@ -254,17 +253,14 @@ def _holds(condition: Callable[[], bool]) -> bool:
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--kills", type=int, default=5, help="of each kind")
     options.add_argument("--victims", nargs="*", default=list(VICTIMS), choices=list(VICTIMS))
     options.add_argument("--seed", type=int, default=SEED)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     print(f"seed {given.seed}", flush=True)
     figures = measure(kills=given.kills, seed=given.seed, victims=given.victims)
-    print_figures(figures, read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep)
 
 
 if __name__ == "__main__":

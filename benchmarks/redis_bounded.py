@@ -10,7 +10,6 @@ That overload really happened is part of the result: without shedding and spilli
 were logged and not stored would not have fit.
 """
 
-import argparse
 import json
 import time
 from collections import Counter
@@ -29,7 +28,7 @@ from audit_platform.errors import AuditUnavailable
 from audit_platform.events.backlog import Inspector
 from audit_platform.events.policy import Durability
 from audit_platform.settings import Settings
-from benchmarks.figures import Figure, print_figures, read_last, write_result
+from benchmarks.figures import Figure, options_of, report
 from benchmarks.latency import draining
 from benchmarks.stack import Stack, running_stack
 
@@ -354,14 +353,11 @@ def _outcome(stack: Stack, produced: Produced, stored: int, most_memory: int) ->
 
 def main() -> None:
     """Measure, print, keep."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = options_of(__doc__)
     options.add_argument("--seconds", type=float, default=120)
-    options.add_argument("--keep", action="store_true", help="write benchmarks/results")
     given = options.parse_args()
     figures = measure(seconds=given.seconds)
-    print_figures(figures, read_last(NAME))
-    if given.keep:
-        write_result(NAME, figures)
+    report(NAME, figures, keep=given.keep)
 
 
 if __name__ == "__main__":
